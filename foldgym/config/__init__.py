@@ -1,0 +1,55 @@
+"""Run files: strict TOML with dotted overrides, and plug-ins by name or import path."""
+
+from foldgym.config.models import (
+    AdvantageSection,
+    AlgorithmSection,
+    EnvSection,
+    KlSection,
+    LossSection,
+    MemorySection,
+    ModelSection,
+    OptimSection,
+    PolicySection,
+    RewardSection,
+    RolloutSection,
+    SamplerSection,
+    SftSection,
+    TermSection,
+    TokenizerSection,
+    TrainSection,
+    Use,
+)
+from foldgym.config.parse import dump, load, parse
+from foldgym.config.plugins import bind, load_module, plug, resolve
+from foldgym.config.runs import Run, SftRun, TrainRun, given
+
+__all__ = [
+    "AdvantageSection",
+    "AlgorithmSection",
+    "EnvSection",
+    "KlSection",
+    "LossSection",
+    "MemorySection",
+    "ModelSection",
+    "OptimSection",
+    "PolicySection",
+    "RewardSection",
+    "RolloutSection",
+    "Run",
+    "SamplerSection",
+    "SftRun",
+    "SftSection",
+    "TermSection",
+    "TokenizerSection",
+    "TrainRun",
+    "TrainSection",
+    "Use",
+    "bind",
+    "dump",
+    "given",
+    "load",
+    "load_module",
+    "parse",
+    "plug",
+    "resolve",
+]

@@ -1,0 +1,197 @@
+"""What may stand in a run file: the sections of `foldgym train` and `foldgym sft`.
+
+Sections are strict and frozen; a section with `use` names a plug-in and hands it every other key.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Count: TypeAlias = Annotated[int, Field(ge=0)]
+Positive: TypeAlias = Annotated[int, Field(ge=1)]
+Rate: TypeAlias = Annotated[float, Field(gt=0)]
+NonNegative: TypeAlias = Annotated[float, Field(ge=0)]
+Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Beta: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+Name: TypeAlias = Annotated[str, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys and loose types are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Use(Section):
+    """A plug-in: `use` is a short name or "module:attr"; `kwargs` are all the other keys."""
+
+    model_config = ConfigDict(extra="allow")
+
+    use: Name
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The keys for the plug-in itself, as written in the run file."""
+        return dict(self.model_extra or {})
+
+
+class PolicySection(Section):
+    """Which weights act and how. `renderer` "auto" takes what the checkpoint was trained with."""
+
+    path: Name
+    renderer: Name = "auto"
+    device: Name = "cpu"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    threads: Count = 0  # 0 leaves torch's own choice
+    batching: Literal["rounds", "eager"] = "rounds"  # rounds: results do not depend on timing
+
+
+class EnvSection(Section):
+    """One world of the mix; `isolation` and `budget` (seconds per call) default to its spec's."""
+
+    name: Name
+    weight: Rate = 1.0
+    kwargs: dict[str, Any] = Field(default_factory=dict[str, Any])
+    isolation: Literal["thread", "process"] | None = None
+    budget: Rate | None = None
+
+
+class MemorySection(Use):
+    """The memory policy and the context it must live in, in tokens."""
+
+    use: Name = "full"
+    max_context: Positive = 2048
+    reserve: Count = 64
+    soft: Fraction = 0.8
+    overflow: Literal["stop", "squeeze"] = "stop"
+
+
+class RolloutSection(Section):
+    """Sampling and limits of an episode. `max_turns` 0 takes the environment's own limit."""
+
+    temperature: NonNegative = 1.0
+    max_tokens: Positive = 64
+    max_turns: Count = 0
+    max_seconds: Rate = 300.0
+    max_parse_errors: Positive = 3
+    retries: Count = 2
+    concurrency: Positive = 64
+
+
+class TermSection(Use):
+    """One reward term; `use` defaults to `name`, `gate` names an earlier term."""
+
+    name: Name
+    use: str = ""
+    weight: float = 1.0
+    gate: str = ""
+
+
+class RewardSection(Section):
+    """The rubric; without terms the environment's own score is the reward."""
+
+    terms: tuple[TermSection, ...] = ()
+
+
+class SamplerSection(Use):
+    """What is played, and which groups are kept."""
+
+    use: Name = "uniform"
+
+
+class AdvantageSection(Use):
+    """How a group's rewards become credit."""
+
+    use: Name = "grpo"
+
+
+class LossSection(Use):
+    """The policy loss."""
+
+    use: Name = "ppo_clip"
+
+
+class KlSection(Section):
+    """A penalty that keeps the policy near the one it started from."""
+
+    use: Literal["none", "k1", "k2", "k3"] = "none"
+    coef: NonNegative = 0.0
+
+
+class AlgorithmSection(Section):
+    """Advantage, loss, KL penalty and how token losses are averaged."""
+
+    advantage: AdvantageSection = AdvantageSection()
+    loss: LossSection = LossSection()
+    kl: KlSection = KlSection()
+    aggregation: Name = "token-mean"
+
+
+class Optimiser(Section):
+    """AdamW and its schedule: `warmup` steps up, then constant, or cosine down to `floor * lr`."""
+
+    lr: Rate = 5e-4
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
+    weight_decay: NonNegative = 0.0
+    warmup: Count = 5
+    schedule: Literal["constant", "cosine"] = "constant"
+    floor: Fraction = 0.05
+    clip: Rate = 1.0  # largest gradient norm
+
+
+class OptimSection(Optimiser):
+    """The optimiser of `foldgym train`."""
+
+    microbatch_tokens: Positive = 16384
+    epochs: Positive = 1
+
+
+class TrainSection(Section):
+    """How long to train, on how much, and what is written down. 0 means never (or keep all)."""
+
+    steps: Positive = 100
+    groups: Positive = 16
+    group_size: Positive = 8
+    checkpoint_every: Count = 20
+    keep: Count = 2
+    eval_every: Count = 0
+    eval_episodes: Positive = 64
+    trajectories: bool = True
+
+
+class ModelSection(Section):
+    """A new model's shape. `kv_heads` 0 means as many as `heads`."""
+
+    family: Name = "qwen3"
+    hidden: Positive = 128
+    layers: Positive = 2
+    heads: Positive = 4
+    kv_heads: Count = 0
+    head_dim: Positive = 32
+    mlp: Positive = 384
+    rope_theta: Rate = 100.0
+    max_positions: Positive = 2048
+    tie: bool = True
+
+
+class TokenizerSection(Section):
+    """A new tokenizer, trained on `episodes` demonstrations."""
+
+    vocab_size: Positive = 420
+    episodes: Positive = 2000
+
+
+class SftSection(Optimiser):
+    """Behaviour cloning. `context_weight` is the loss weight of tokens the agent did not write."""
+
+    steps: Positive = 450
+    batch: Positive = 32
+    expert: Name = "optimal"
+    context_weight: NonNegative = 0.2
+    lr: Rate = 3e-3
+    betas: tuple[Beta, Beta] = (0.9, 0.98)
+    weight_decay: NonNegative = 0.01
+    warmup: Count = 30
+    schedule: Literal["constant", "cosine"] = "cosine"

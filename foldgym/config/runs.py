@@ -1,0 +1,200 @@
+"""The two run files as a whole, and which of their options would have no effect.
+
+An option given without effect is refused; `dump` leaves such options out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from foldgym.config.models import (
+    AlgorithmSection,
+    Count,
+    EnvSection,
+    MemorySection,
+    ModelSection,
+    Name,
+    Optimiser,
+    OptimSection,
+    PolicySection,
+    RewardSection,
+    RolloutSection,
+    SamplerSection,
+    Section,
+    SftSection,
+    TokenizerSection,
+    TrainSection,
+)
+
+WHOLE = "foldgym"  # error type of a message that already names its key
+_NEVER_FOLDS = frozenset({"full", "window", "omit"})
+_GROUP_ADVANTAGES = frozenset({"grpo", "dr_grpo", "rloo"})
+
+Inert = Iterator[tuple[str, str]]  # dotted key, why it has no effect
+
+
+def refuse(message: str) -> PydanticCustomError:
+    """An error whose one line is already complete."""
+    return PydanticCustomError(WHOLE, "{message}", {"message": message})
+
+
+class Run(Section):
+    """What both run files share."""
+
+    seed: Count = 0
+    output: Name
+    envs: Annotated[tuple[EnvSection, ...], Field(min_length=1)]
+
+    def inert(self) -> Inert:
+        """Options that have no effect with the chosen parts, each with its reason."""
+        if len(self.envs) == 1:
+            yield "envs.0.weight", "there is only one environment"
+
+    @model_validator(mode="after")
+    def _refuse_no_effect(self) -> Self:
+        for key, reason in self.inert():
+            if given(self, key):
+                raise refuse(f"{key}: has no effect: {reason}; remove it")
+        return self
+
+
+class TrainRun(Run):
+    """`foldgym train`: a policy, worlds, and how the one learns from the others."""
+
+    policy: PolicySection
+    memory: MemorySection = MemorySection()
+    rollout: RolloutSection = RolloutSection()
+    reward: RewardSection = RewardSection()
+    sampler: SamplerSection = SamplerSection()
+    algorithm: AlgorithmSection = AlgorithmSection()
+    optim: OptimSection = OptimSection()
+    train: TrainSection = TrainSection()
+
+    def inert(self) -> Inert:
+        """Options that have no effect with the chosen parts, each with its reason."""
+        yield from super().inert()
+        yield from _memory_inert(self.memory)
+        yield from _optimiser_inert("optim", self.optim)
+        kl, train = self.algorithm.kl, self.train
+        if kl.coef == 0:
+            if kl.use != "none":
+                yield "algorithm.kl.use", "algorithm.kl.coef is 0"
+        elif kl.use == "none":
+            yield "algorithm.kl.coef", 'algorithm.kl.use is "none"'
+        if train.checkpoint_every == 0:
+            yield "train.keep", "train.checkpoint_every is 0"
+        elif train.checkpoint_every > train.steps:
+            reason = f"it is larger than train.steps = {train.steps}"
+            yield "train.checkpoint_every", f"{reason} (the last step is always saved)"
+        if train.eval_every == 0:
+            yield "train.eval_episodes", "train.eval_every is 0"
+        elif train.eval_every > train.steps:
+            yield "train.eval_every", f"it is larger than train.steps = {train.steps}"
+        gates = {gate_name(term.gate) for term in self.reward.terms}
+        for index, term in enumerate(self.reward.terms):
+            if term.weight == 0 and term.name not in gates:
+                yield f"reward.terms.{index}.weight", "it is 0 and no later term is gated by it"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.memory.reserve >= self.memory.max_context:
+            raise refuse(
+                f"memory.reserve: {self.memory.reserve} leaves nothing of memory.max_context = "
+                f"{self.memory.max_context}; it must be smaller"
+            )
+        if self.rollout.temperature == 0:
+            raise refuse(
+                "rollout.temperature: 0 plays every member of a group alike, so nothing can be "
+                "learned; it must be above 0"
+            )
+        if self.train.group_size == 1 and self.algorithm.advantage.use in _GROUP_ADVANTAGES:
+            raise refuse(
+                f"train.group_size: 1 has no effect with algorithm.advantage.use = "
+                f"{self.algorithm.advantage.use!r}: a group of one has no one to compare with; "
+                "it must be at least 2"
+            )
+        _check_terms(self.reward)
+        return self
+
+
+class SftRun(Run):
+    """`foldgym sft`: behaviour cloning into a new `[model]`, or on from a `[policy]`."""
+
+    model: ModelSection | None = None
+    policy: PolicySection | None = None
+    tokenizer: TokenizerSection = TokenizerSection()
+    renderer: Name = "auto"
+    sft: SftSection = SftSection()
+
+    def inert(self) -> Inert:
+        """Options that have no effect with the chosen parts, each with its reason."""
+        yield from super().inert()
+        yield from _optimiser_inert("sft", self.sft)
+        if self.policy is not None:
+            yield "tokenizer", "the policy to continue brings its own"
+            yield "renderer", "it is policy.renderer when a policy is continued"
+            yield "policy.batching", "cloning samples nothing"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.model is not None and self.policy is not None:
+            raise refuse(
+                "model: has no effect: [policy] continues from an existing model; remove one"
+            )
+        shape = self.model
+        if shape is not None and shape.heads % (shape.kv_heads or shape.heads):
+            raise refuse(
+                f"model.kv_heads: {shape.kv_heads} does not divide model.heads = {shape.heads}"
+            )
+        return self
+
+    @property
+    def new_model(self) -> ModelSection:
+        """The shape of the model to make when no policy is continued."""
+        return self.model or ModelSection()
+
+
+def gate_name(gate: str) -> str:
+    """The term that a gate such as "found" or "found>0.5" looks at."""
+    return gate.partition(">")[0].strip()
+
+
+def given(run: BaseModel, key: str) -> bool:
+    """Whether the dotted key was written down, not merely a default."""
+    here: Any = run
+    for part in key.split("."):
+        if isinstance(here, tuple):
+            here = here[int(part)]
+            continue
+        if not isinstance(here, BaseModel) or part not in here.model_fields_set:
+            return False
+        here = getattr(here, part)
+    return True
+
+
+def _memory_inert(memory: MemorySection) -> Inert:
+    if memory.use in _NEVER_FOLDS:
+        yield "memory.soft", f"the memory {memory.use!r} never folds"
+
+
+def _optimiser_inert(where: str, optim: Optimiser) -> Inert:
+    if optim.schedule == "constant":
+        yield f"{where}.floor", f'{where}.schedule is "constant"'
+
+
+def _check_terms(reward: RewardSection) -> None:
+    earlier: list[str] = []
+    for index, term in enumerate(reward.terms):
+        where = f"reward.terms.{index}"
+        if term.name in earlier:
+            raise refuse(f"{where}.name: {term.name!r} is taken by an earlier term")
+        if term.gate and gate_name(term.gate) not in earlier:
+            names = ", ".join(earlier) or "none"
+            raise refuse(
+                f"{where}.gate: {term.gate!r} names no earlier term; earlier terms: {names}"
+            )
+        earlier.append(term.name)
