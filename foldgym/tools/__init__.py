@@ -16,6 +16,7 @@ call_tool(search, '{"query": "pastan lies"}')   # -> text for the model, mistake
 from __future__ import annotations
 
 from foldgym.tools.arguments import MAX_ARGUMENTS, MAX_DEPTH, call_tool, unknown_tool, usage
+from foldgym.tools.sampling import random_call
 from foldgym.tools.schema import ToolFunction, tool
 from foldgym.tools.syntax import MAX_CALLS, Parsed, call, format_call, parse_action
 
@@ -29,6 +30,7 @@ __all__ = [
     "call_tool",
     "format_call",
     "parse_action",
+    "random_call",
     "tool",
     "unknown_tool",
     "usage",
