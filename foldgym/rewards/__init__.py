@@ -1,0 +1,52 @@
+"""Judging finished trajectories: rubrics, their terms, and which terms have a short name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from foldgym.rewards.outcomes import (
+    env_score,
+    exact_match,
+    format_cost,
+    step_rewards,
+    stop_penalty,
+    token_f1,
+    turn_cost,
+)
+from foldgym.rewards.rubric import Rubric, Term, TermFn
+
+if TYPE_CHECKING:
+    from foldgym.config import RewardSection
+
+REWARDS: Mapping[str, TermFn] = {
+    "env_score": env_score,
+    "exact_match": exact_match,
+    "format_cost": format_cost,
+    "step_rewards": step_rewards,
+    "stop_penalty": stop_penalty,
+    "token_f1": token_f1,
+    "turn_cost": turn_cost,
+}
+
+
+def make_rubric(section: RewardSection | None = None) -> Rubric:
+    """The rubric of a run file; without terms, the environment's own score.
+
+    Raises `ConfigError` or `UnknownName`.
+    """
+    if section is None or not section.terms:
+        return Rubric((Term("env_score", env_score),))
+    from foldgym.config import bind, resolve
+
+    terms: list[Term] = []
+    for index, term in enumerate(section.terms):
+        fn = resolve("reward", term.use or term.name, REWARDS)
+        bound = bind("reward", fn, term.kwargs, f"reward.terms.{index}", also=_TERM_KEYS)
+        terms.append(Term(term.name, bound, term.weight, term.gate))
+    return Rubric(terms)
+
+
+_TERM_KEYS = ("weight", "gate", "name")
+
+__all__ = ["REWARDS", "Rubric", "Term", "TermFn", "make_rubric"]

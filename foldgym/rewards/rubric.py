@@ -1,0 +1,127 @@
+"""Weighted, gated terms over a finished trajectory, summed into one reward with its breakdown."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from foldgym.errors import ConfigError, RewardError
+from foldgym.types import Reward, Trajectory
+
+TermFn: TypeAlias = Callable[[Trajectory], "float | Sequence[float]"]
+
+_GATE = re.compile(r"\s*(?P<name>[^\s>]+)\s*(?:>\s*(?P<bound>[-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """`Term("found", fn, weight=0.5, gate="format>0.5")`.
+
+    `fn` gives one float, or one per turn. `gate` is `"name"` (the raw value of that earlier term
+    must be above 0) or `"name>bound"`; a closed gate makes the term 0.
+    """
+
+    name: str
+    fn: TermFn
+    weight: float = 1.0
+    gate: str = ""
+
+
+class Rubric:
+    """Scores trajectories: `Rubric((Term("em", exact_match), Term("cost", cost, 0.1, "em")))`.
+
+    A gated term is not even called while its gate is closed. Raises `ConfigError` when built from
+    terms that cannot work: a name twice, a gate that names no earlier term, a weight that is not
+    finite.
+    """
+
+    def __init__(self, terms: Sequence[Term]) -> None:
+        self.terms = tuple(terms)
+        if not self.terms:
+            raise ConfigError("a rubric needs at least one reward term")
+        self._gates: list[tuple[str, float] | None] = []
+        earlier: list[str] = []
+        for term in self.terms:
+            if term.name in earlier:
+                raise ConfigError(f"reward term {term.name!r}: the name is taken")
+            if not math.isfinite(term.weight):
+                raise ConfigError(f"reward term {term.name!r}: weight {term.weight} is not finite")
+            self._gates.append(_parse_gate(term, earlier))
+            earlier.append(term.name)
+
+    def score(self, trajectory: Trajectory) -> Reward:
+        """`total = outcome + sum(turns)`: scalar terms make the outcome, the others the turns.
+
+        `turns` is empty when no term gave one value per turn. `parts[name]` is the term's weighted
+        contribution to the total, 0 behind a closed gate.
+        Raises `RewardError` for a failed trajectory, a term that raises, and a value that is not
+        finite or not one per turn.
+        """
+        if trajectory.failed:
+            raise RewardError(
+                f"trajectory {trajectory.id} failed ({trajectory.error}); failures have no score"
+            )
+        turns: list[list[float]] = []  # one row per term that gave a value per turn
+        raw: dict[str, float] = {}
+        parts: dict[str, float] = {}
+        outcomes: list[float] = []
+        for term, gate in zip(self.terms, self._gates, strict=True):
+            if gate is not None and not raw[gate[0]] > gate[1]:
+                raw[term.name] = parts[term.name] = 0.0
+                continue
+            value = _call(term, trajectory)
+            if isinstance(value, tuple):
+                raw[term.name] = math.fsum(value)
+                parts[term.name] = math.fsum(term.weight * item for item in value)
+                turns.append([term.weight * item for item in value])
+            else:
+                raw[term.name], parts[term.name] = value, term.weight * value
+                outcomes.append(term.weight * value)
+        outcome = math.fsum(outcomes)
+        per_turn = tuple(map(math.fsum, zip(*turns, strict=True)))
+        return Reward(outcome + math.fsum(per_turn), outcome, per_turn, parts)
+
+
+def _parse_gate(term: Term, earlier: Sequence[str]) -> tuple[str, float] | None:
+    if not term.gate:
+        return None
+    match = _GATE.fullmatch(term.gate)
+    try:
+        bound = float(match["bound"] or 0.0) if match else math.nan
+    except ValueError:
+        bound = math.nan
+    if match is None or math.isnan(bound):
+        raise ConfigError(
+            f"reward term {term.name!r}: gate {term.gate!r} cannot be read; "
+            'write "name" or "name>0.5"'
+        )
+    if match["name"] not in earlier:
+        names = ", ".join(earlier) or "none"
+        raise ConfigError(
+            f"reward term {term.name!r}: gate {term.gate!r} names no earlier term; "
+            f"earlier terms: {names}"
+        )
+    return match["name"], bound
+
+
+def _call(term: Term, trajectory: Trajectory) -> float | tuple[float, ...]:
+    where = f"reward term {term.name!r} on trajectory {trajectory.id}"
+    try:
+        value: Any = term.fn(trajectory)
+        if isinstance(value, Sequence) or hasattr(value, "__len__"):
+            numbers = tuple(float(item) for item in value)
+            scalar = False
+        else:
+            numbers, scalar = (float(value),), True
+    except Exception as problem:
+        raise RewardError(f"{where} raised {type(problem).__name__}: {problem}") from problem
+    if not all(math.isfinite(number * term.weight) for number in numbers):
+        raise RewardError(f"{where} gave {value!r}, which is not finite")
+    if scalar:
+        return numbers[0]
+    if len(numbers) != len(trajectory.turns):
+        raise RewardError(f"{where} gave {len(numbers)} values for {len(trajectory.turns)} turns")
+    return numbers
