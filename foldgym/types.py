@@ -300,8 +300,8 @@ class Budget:
 class Kit(Protocol):
     """What a memory is lent: the budget, and messages to `Synth` ids (with or without a frame)."""
 
-    budget: Budget
-
+    @property
+    def budget(self) -> Budget: ...
     def synth(self, message: Message, reason: str) -> Synth: ...
     def frame(self, role: Role, before: str = "", after: str = "") -> tuple[Synth, Synth]: ...
 
@@ -473,7 +473,8 @@ class Group:
 
 
 Credit: TypeAlias = "tuple[Floats, ...]"  # one array [T] per segment of a trajectory
-AdvantageFn: TypeAlias = "Callable[[Group], tuple[Credit, ...]]"  # one Credit per trajectory
+Credits: TypeAlias = "tuple[tuple[Credit, ...], ...]"  # credits[group][trajectory]
+AdvantageFn: TypeAlias = "Callable[[Sequence[Group]], Credits]"  # sees the whole batch of groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -482,7 +483,9 @@ class Batch:
 
     `turn_BT` is -1 on context and padding. `weight_BT` is 0 there and already holds the
     aggregation's global denominator, so micro-batches add up exactly.
-    `row_trajectory_B` numbers the trajectories of the batch from 0.
+    `row_trajectory_B` and `row_group_B` number trajectories and groups of the batch from 0.
+    `names` are the trajectories' ids; `extra` holds further columns [B, T] that a loss asks for,
+    such as the log-probs of a reference.
     """
 
     ids_BT: Ints
@@ -493,6 +496,9 @@ class Batch:
     weight_BT: Floats
     length_B: Ints
     row_trajectory_B: Ints
+    row_group_B: Ints
+    names: tuple[str, ...] = ()
+    extra: Mapping[str, Floats] = field(default_factory=dict[str, "Floats"])
 
     @property
     def rows(self) -> int:

@@ -1,0 +1,1 @@
+"""Who plays: rollouts, the recorder, renderers, engines and evaluation."""

@@ -1,0 +1,134 @@
+"""The only builder of segments, from the actual sampler calls; and views to ids.
+
+A memory decides what is shown, never what is trained: if the context of a call starts with the
+open segment's ids the segment grows (what was added is context), otherwise it is closed and a
+new one opens. So every sampled id is trained exactly once, in the context it was sampled in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from foldgym.agents.renderers import Renderer
+from foldgym.errors import MemoryFault
+from foldgym.types import Completion, Ids, Log, Message, Segment, Synth, View
+
+
+def encode_view(view: View, log: Log, renderer: Renderer) -> Ids:
+    """The ids the model is shown: items in order, frames around policy turns, a header at the end.
+
+    Glue depends on each item alone, so a view that only grew encodes to a longer sequence with
+    the same start.
+    """
+    ids: list[int] = []
+    for position, item in enumerate(view.items):
+        if isinstance(item, Synth):
+            ids += item.token_ids
+            continue
+        event = log[item.event]
+        spoken = event.kind == "model"
+        if spoken and item.start == 0:
+            ids += renderer.header()
+        ids += event.token_ids[item.start : item.end]
+        unfinished = view.open_turn and position == len(view.items) - 1
+        if spoken and item.end is None and not unfinished:
+            ids += renderer.seal(event.token_ids)
+    if not view.open_turn:
+        ids += renderer.header()
+    return tuple(ids)
+
+
+def view_messages(view: View, log: Log) -> tuple[Message, ...]:
+    """The same view for policies that read messages; notes become user messages."""
+    messages: list[Message] = []
+    for item in view.items:
+        if isinstance(item, Synth):
+            messages += item.messages
+            continue
+        event = log[item.event]
+        if event.kind == "memory":
+            messages += [Message("user", message.text) for message in event.messages]
+        else:
+            messages += event.messages
+    return tuple(messages)
+
+
+@dataclass(slots=True)
+class _Open:
+    token_ids: list[int] = field(default_factory=list[int])
+    turn_ids: list[int] = field(default_factory=list[int])
+    logprobs: list[float] = field(default_factory=list[float])
+    versions: list[int] = field(default_factory=list[int])
+
+    def grow(self, ids: Ids, turn: int, logprobs: tuple[float, ...], version: int) -> None:
+        self.token_ids += ids
+        self.turn_ids += [turn] * len(ids)
+        self.logprobs += logprobs
+        self.versions += [version] * len(ids)
+
+
+class Recorder:
+    """Calls in, segments out.
+
+    >>> recorder = Recorder()
+    >>> recorder.call((1, 2), Completion((7, 9), (-0.5, -0.1), version=3), turn=0)
+    >>> recorder.call((1, 2, 7, 9, 4), Completion((8,), (-0.2,), version=3), turn=1)
+    >>> [segment.turn_ids for segment in recorder.freeze()]
+    [(-1, -1, 0, 0, -1, 1)]
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, bool], _Open] = {}
+        self._closed: list[tuple[str, bool, _Open]] = []
+
+    def call(
+        self,
+        context: Ids,
+        said: Completion,
+        turn: int,
+        *,
+        lineage: str = "main",
+        trainable: bool = True,
+        may_rewrite: bool = True,
+    ) -> None:
+        """Record one sampler call. `said.logprobs` has one entry per sampled id.
+
+        Raises `MemoryFault` when the context dropped recorded ids although the memory promised
+        never to rewrite (`may_rewrite=False`).
+        """
+        if len(said.ids) != len(said.logprobs):
+            raise MemoryFault(
+                f"turn {turn}: {len(said.ids)} sampled ids but {len(said.logprobs)} log-probs"
+            )
+        key = (lineage, trainable)
+        segment = self._open.get(key)
+        if segment is not None:
+            known = len(segment.token_ids)
+            if list(context[:known]) != segment.token_ids:
+                if not may_rewrite:
+                    raise MemoryFault(
+                        f"turn {turn}: the view no longer starts with what was sampled, but this "
+                        "memory declares rewrites = False"
+                    )
+                self._closed.append((*key, segment))
+                segment = None
+        if segment is None:
+            segment = self._open[key] = _Open()
+        added = context[len(segment.token_ids) :]
+        segment.grow(added, -1, (0.0,) * len(added), -1)
+        segment.grow(said.ids, turn, said.logprobs, said.version)
+
+    def freeze(self) -> tuple[Segment, ...]:
+        """All segments, closed ones first, in the order in which they were opened."""
+        rows = [*self._closed, *((*key, segment) for key, segment in self._open.items())]
+        return tuple(
+            Segment(
+                tuple(row.token_ids),
+                tuple(row.turn_ids),
+                tuple(row.logprobs),
+                tuple(row.versions),
+                lineage,
+                trainable,
+            )
+            for lineage, trainable, row in rows
+        )

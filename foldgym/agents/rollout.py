@@ -1,0 +1,253 @@
+"""Episodes and groups of episodes, played concurrently.
+
+Environments run in workers; this module only waits for them. Three kinds of failure have three
+fates: a model's mistake is an observation, our failure (`errors.Failure`) ends one trajectory and
+is retried within a budget, and a bug stops the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from foldgym.agents.renderers import Renderer
+from foldgym.agents.transcript import Transcript
+from foldgym.errors import Failure
+from foldgym.seeding import derive_seed
+from foldgym.types import (
+    Budget,
+    EnvHandle,
+    Group,
+    Memory,
+    Message,
+    Observation,
+    Policy,
+    Request,
+    Reward,
+    Sampling,
+    Session,
+    Stop,
+    Task,
+    Trajectory,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When an episode is over whatever the environment says; `max_parse_errors` are in a row."""
+
+    max_turns: int = 32
+    max_seconds: float = math.inf
+    max_parse_errors: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """How episodes are played: everything but the policy and the world.
+
+    `retries` is how often one episode may be played again after a failure of ours, `concurrency`
+    how many play at once. `aux` answers a memory that asks by="aux".
+    """
+
+    renderer: Renderer
+    memory: Callable[[], Memory]
+    sampling: Sampling = field(default_factory=Sampling)
+    budget: Budget = field(default_factory=Budget)
+    limits: Limits = field(default_factory=Limits)
+    retries: int = 1
+    concurrency: int = 256
+    aux: Policy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One seat in a group: which task, which member, which attempt, which random stream."""
+
+    request: Request
+    member: int
+    attempt: int
+    seed: int
+
+    @property
+    def id(self) -> str:
+        """`env:task seed:member`, with the attempt when it is not the first."""
+        again = f"+{self.attempt}" if self.attempt else ""
+        return f"{self.request.env}:{self.request.seed}:{self.member}{again}"
+
+
+OpenEnv = Callable[[Request], EnvHandle]
+Score = Callable[[Trajectory], Reward]
+
+
+async def converse(env: EnvHandle, talk: Transcript, limits: Limits) -> Stop:
+    """The loop: show, sample, answer, until the world or a limit ends it."""
+    deadline = time.monotonic() + limits.max_seconds
+    unreadable = 0
+    await talk.begin()
+    for _ in range(limits.max_turns):
+        prompt = await talk.prompt()
+        if prompt is None:
+            return Stop.MAX_CONTEXT
+        said = await talk.say(prompt)
+        if said.problem:
+            unreadable += 1
+            await talk.hear(complaint(said.problem), 0.0, {})
+            if unreadable >= limits.max_parse_errors:
+                return Stop.PARSE_ERRORS
+        else:
+            unreadable = 0
+            rest, notes = await talk.remember(said.message)
+            if notes and not rest.tool_calls:
+                await talk.hear(notes, 0.0, {})
+            else:
+                step = await env.step(rest)
+                await talk.hear((*notes, *step.observation), step.reward, step.info)
+                if step.terminated:
+                    return Stop.DONE
+                if step.truncated:
+                    return Stop.TRUNCATED
+        if time.monotonic() > deadline:
+            return Stop.MAX_SECONDS
+    return Stop.MAX_TURNS
+
+
+def complaint(problem: str) -> Observation:
+    """What a policy is told when its message could not be read."""
+    return (Message("user", f"error: your message could not be read: {problem}"),)
+
+
+async def play(env: EnvHandle, session: Session, how: Rollout, episode: Episode) -> Trajectory:
+    """One episode from reset to measurement. A `Failure` becomes `Stop.ERROR`, never an exception.
+
+    The environment is measured whatever ended the episode, and closed in any case. The session
+    stays open; who opened it closes it.
+    """
+    started = time.perf_counter()
+    request, error, facts = episode.request, "", dict[str, object]()
+    talk: Transcript | None = None
+    task = Task(f"{request.env}:{request.seed}", ())
+    aux = how.aux.open(derive_seed(episode.seed, "aux"), env) if how.aux else None
+    try:
+        options = {**request.options, "episode": episode.member}
+        opening = await env.reset(request.seed, options)
+        task = opening.task
+        talk = Transcript(
+            opening, how.memory(), how.renderer, session, how.sampling, how.budget, aux
+        )
+        stop = await converse(env, talk, how.limits)
+        await talk.end()
+        facts = await env.measure()
+    except Failure as failure:
+        stop, error = Stop.ERROR, f"{type(failure).__name__}: {failure}"
+    finally:
+        if aux is not None:
+            aux.close()
+        await env.close()
+    segments = talk.freeze() if talk else ()
+    counters = {**talk.counters, "segments": len(segments)} if talk else {}
+    return Trajectory(
+        episode.id,
+        request.env,
+        task,
+        episode.seed,
+        tuple(talk.turns) if talk else (),
+        segments,
+        stop,
+        facts,
+        error,
+        counters,
+        time.perf_counter() - started,
+    )
+
+
+async def rollout(
+    requests: Sequence[Request],
+    open_env: OpenEnv,
+    policy: Policy,
+    how: Rollout,
+    seed: int,
+    score: Score,
+    progress: Callable[[Trajectory], None] | None = None,
+) -> list[Group]:
+    """Plays every request's group; returns one scored `Group` per request, in order.
+
+    Members share the task's seed and differ in their own, derived from `seed`, the request's place
+    and the member's number. A failed episode is played again up to `how.retries` times with a new
+    stream; what still fails is in `Group.failures` and in no statistic.
+    """
+    queue = deque(
+        Episode(request, member, 0, derive_seed(seed, place, request.seed, member))
+        for place, request in enumerate(requests)
+        for member in range(request.n)
+    )
+    order = {(episode.seed): place for place, episode in enumerate(queue)}
+    done: list[tuple[int, int, Trajectory]] = []
+
+    def seat() -> tuple[Episode, EnvHandle, Session] | None:
+        if not queue:
+            return None
+        episode = queue.popleft()
+        env = open_env(episode.request)
+        return episode, env, policy.open(episode.seed, env)
+
+    async def lane(taken: tuple[Episode, EnvHandle, Session] | None) -> None:
+        # The next session opens before the last one closes: an engine that waits for all open
+        # sessions then sees the same ones whatever the timing.
+        while taken is not None:
+            episode, env, session = taken
+            try:
+                trajectory = await play(env, session, how, episode)
+                place = order[episode.seed]
+                if trajectory.failed and episode.attempt < how.retries:
+                    again = derive_seed(episode.seed, "again")
+                    order[again] = place
+                    queue.append(
+                        Episode(episode.request, episode.member, episode.attempt + 1, again)
+                    )
+                done.append((place, episode.attempt, trajectory))
+                if progress:
+                    progress(trajectory)
+                taken = seat()
+            finally:
+                session.close()
+
+    seats = [seat() for _ in range(min(how.concurrency, len(queue)))]
+    await gather_or_cancel([lane(taken) for taken in seats])
+    return _groups(requests, done, score)
+
+
+def _groups(
+    requests: Sequence[Request], done: list[tuple[int, int, Trajectory]], score: Score
+) -> list[Group]:
+    """Finished episodes back into their groups, in the order they were asked for."""
+    done.sort(key=lambda item: item[:2])
+    groups: list[Group] = []
+    first = 0
+    for request in requests:
+        places = range(first, first + request.n)
+        first += request.n
+        mine = [trajectory for place, _, trajectory in done if place in places]
+        good = tuple(trajectory for trajectory in mine if not trajectory.failed)
+        bad = tuple(trajectory for trajectory in mine if trajectory.failed)
+        groups.append(Group(request, good, tuple(score(t) for t in good), bad))
+    return groups
+
+
+T = TypeVar("T")
+
+
+async def gather_or_cancel(jobs: Sequence[Awaitable[T]]) -> list[T]:
+    """`gather` that cancels and awaits the others when one raises."""
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise

@@ -1,0 +1,251 @@
+"""One episode's tokens: the log, the memory's view of it, the segments. All bookkeeping is here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from foldgym.agents.recorder import Recorder, encode_view, view_messages
+from foldgym.agents.renderers import Renderer
+from foldgym.errors import MemoryFault
+from foldgym.memory.views import PLACEHOLDER, squeeze
+from foldgym.tools import Parsed
+from foldgym.types import (
+    At,
+    Boundary,
+    Budget,
+    Completion,
+    Event,
+    Ids,
+    Log,
+    Memory,
+    Message,
+    Observation,
+    Opening,
+    Prompt,
+    Role,
+    Sampling,
+    Segment,
+    Session,
+    Synth,
+    ToolCall,
+    Turn,
+    View,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RendererKit:
+    """What a memory is lent (`types.Kit`)."""
+
+    budget: Budget
+    renderer: Renderer
+
+    def synth(self, message: Message, reason: str) -> Synth:
+        """A framed message as ids nobody said."""
+        return Synth(self.renderer.encode(message), reason, (message,))
+
+    def frame(self, role: Role, before: str = "", after: str = "") -> tuple[Synth, Synth]:
+        """A frame whose inside is somebody's recorded ids."""
+        opened, closed = self.renderer.frame(role)
+        encode = self.renderer.tokenizer.encode
+        return (
+            Synth((*opened, *encode(before)), "frame"),
+            Synth((*encode(after), *closed), "frame"),
+        )
+
+
+class Transcript:
+    """`prompt` -> `say` -> `hear`, once a turn; `freeze` at the end.
+
+    Raises `MemoryFault` when a memory breaks its contract.
+    """
+
+    def __init__(
+        self,
+        opening: Opening,
+        memory: Memory,
+        renderer: Renderer,
+        session: Session,
+        sampling: Sampling,
+        budget: Budget,
+        aux: Session | None = None,
+    ) -> None:
+        self.renderer = renderer
+        self.memory = memory
+        self.budget = budget
+        self.tools = (*opening.tools, *memory.tools())
+        self.log = Log()
+        self.turns: list[Turn] = []
+        self.counters: Counter[str] = Counter()
+        self._kit = RendererKit(budget, renderer)
+        self._memory_tools = {tool.name for tool in memory.tools()}
+        self._placeholder = self._kit.synth(PLACEHOLDER, "squeezed")
+        self._recorder = Recorder()
+        self._sessions = {"policy": session, "aux": aux}
+        self._sampling = sampling
+        self._squeezing = False
+        prompt = opening.task.prompt
+        self.log.append("task", renderer.open(prompt, self.tools), "env", messages=prompt)
+        self._state: Any = memory.start(self.log, self._kit)
+
+    async def begin(self) -> None:
+        """Tells the memory that the episode starts."""
+        await self._tell(Boundary(At.EPISODE_START))
+
+    async def end(self) -> None:
+        """Tells the memory that the episode is over."""
+        await self._tell(Boundary(At.EPISODE_END))
+
+    async def prompt(self) -> Prompt | None:
+        """What the model is shown now; None when it cannot be made to fit the budget."""
+        await self._tell(Boundary(At.BEFORE_MODEL, used=len(self._encode(self._view()))))
+        view = self._view()
+        used = len(self._encode(view))
+        while used > self.budget.hard_limit:
+            await self._tell(Boundary(At.PRESSURE, used=used))
+            view, before = self._view(), used
+            used = len(self._encode(view))
+            if used >= before:
+                break
+        if used > self.budget.hard_limit:
+            squeezed = self._squeeze(view)
+            if squeezed is None:
+                return None
+            view = squeezed
+        return self._prompt(view, "act")
+
+    async def say(self, prompt: Prompt) -> Parsed:
+        """Samples one policy turn on exactly `prompt.ids`, logs and records it."""
+        said, parsed = await self._sample("policy", prompt, self._sampling.max_tokens)
+        event = self._spoken(prompt, said, parsed, "model", "policy")
+        await self._tell(Boundary(At.AFTER_MODEL, event=event))
+        return parsed
+
+    async def remember(self, message: Message) -> tuple[Message, Observation]:
+        """Runs the memory's own tool calls; returns the message without them, and the replies."""
+        mine = [call for call in message.tool_calls if call.name in self._memory_tools]
+        if not mine:
+            return message, ()
+        replies = [await self._memory_tool(call) for call in mine]
+        rest = tuple(call for call in message.tool_calls if call.name not in self._memory_tools)
+        return replace(message, tool_calls=rest), tuple(replies)
+
+    async def hear(self, observation: Observation, reward: float, info: dict[str, Any]) -> None:
+        """Logs what came back for the latest turn; text is tokenised here, once."""
+        turn = self._latest_act()
+        self.turns[turn] = replace(
+            self.turns[turn], observation=observation, reward=reward, info=info
+        )
+        for message in observation:
+            ids = self.renderer.encode(message)
+            self.log.append("observation", ids, "env", turn=turn, messages=(message,))
+        await self._tell(Boundary(At.AFTER_TOOL))
+
+    def freeze(self) -> tuple[Segment, ...]:
+        """The segments; the episode's tokens exactly as they were sampled."""
+        return self._recorder.freeze()
+
+    async def ask(
+        self,
+        purpose: str,
+        view: View,
+        max_tokens: int,
+        by: Literal["policy", "aux"] = "policy",
+    ) -> Event | None:
+        """Runs a model for the memory (`types.Ask`)."""
+        prompt = self._prompt(view, purpose)
+        room = min(max_tokens, self.budget.max_context - len(prompt.ids))
+        if room < 1:
+            self.counters["asks_without_room"] += 1
+            return None
+        said, parsed = await self._sample(by, prompt, room)
+        event = self._spoken(prompt, said, parsed, "memory", by)
+        self.counters[f"{purpose}s"] += 1
+        return event if parsed.message.text.strip() or parsed.message.tool_calls else None
+
+    # ------------------------------------------------------------ inside
+
+    async def _tell(self, boundary: Boundary) -> None:
+        self._state = await self.memory.on(boundary, self.log, self._state, self.ask)
+
+    async def _memory_tool(self, call: ToolCall) -> Message:
+        self.counters["memory_tool_calls"] += 1
+        await self._tell(Boundary(At.MEMORY_TOOL, call=call))
+        reply = getattr(self._state, "reply", "") or "done"
+        return Message("tool", reply, tool_call_id=call.id, name=call.name)
+
+    def _view(self) -> View:
+        return self.memory.view(self.log, self._state)
+
+    def _encode(self, view: View) -> Ids:
+        return encode_view(view, self.log, self.renderer)
+
+    def _squeeze(self, view: View) -> View | None:
+        if self.budget.overflow == "stop":
+            return None
+        limit = self.budget.hard_limit
+        squeezed = squeeze(
+            view, self.log, self._placeholder, lambda small: len(self._encode(small)) <= limit
+        )
+        if squeezed is None:
+            return None
+        self._squeezing = True
+        self.counters["squeezed"] += 1
+        return squeezed.view
+
+    def _prompt(self, view: View, purpose: str) -> Prompt:
+        return Prompt(
+            self._encode(view),
+            view_messages(view, self.log),
+            self.tools,
+            turn=len(self.turns),
+            purpose=purpose,
+        )
+
+    async def _sample(
+        self, by: Literal["policy", "aux"], prompt: Prompt, max_tokens: int
+    ) -> tuple[Completion, Parsed]:
+        session = self._sessions[by]
+        if session is None:
+            raise MemoryFault("this memory asks an auxiliary policy, but the rollout has no `aux`")
+        said = await session.sample(prompt, replace(self._sampling, max_tokens=max_tokens))
+        if not said.ids:
+            ids = self.renderer.say(said.message or Message("assistant"), self.tools)
+            said = replace(said, ids=ids, logprobs=(0.0,) * len(ids))
+        return said, self.renderer.parse(said.ids, self.tools)
+
+    def _spoken(
+        self,
+        prompt: Prompt,
+        said: Completion,
+        parsed: Parsed,
+        kind: Literal["model", "memory"],
+        by: Literal["policy", "aux"],
+    ) -> Event:
+        turn = len(self.turns)
+        if by == "policy":
+            may_rewrite = self.memory.rewrites or self._squeezing
+            self._recorder.call(prompt.ids, said, turn, may_rewrite=may_rewrite)
+            self.turns.append(
+                Turn(
+                    turn,
+                    parsed.message,
+                    purpose=prompt.purpose,
+                    problem=parsed.problem if kind == "model" else "",
+                    finish=said.finish,
+                    prompt_tokens=len(prompt.ids),
+                    sampled_tokens=len(said.ids),
+                )
+            )
+            self.counters["prompt_tokens"] += len(prompt.ids)
+            self.counters["sampled_tokens"] += len(said.ids)
+            longest = max(self.counters["context_peak"], len(prompt.ids) + len(said.ids))
+            self.counters["context_peak"] = longest
+        return self.log.append(
+            kind, said.ids, by, turn=turn, messages=(parsed.message,), finish=said.finish
+        )
+
+    def _latest_act(self) -> int:
+        return next(turn.index for turn in reversed(self.turns) if turn.purpose == "act")

@@ -1,0 +1,142 @@
+"""Doubles for tests: a byte tokenizer, and a policy whose log-probs prove which prefix it saw."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from foldgym.agents.renderers import Renderer
+from foldgym.errors import UserError
+from foldgym.seeding import generator
+from foldgym.tools import random_call
+from foldgym.types import (
+    Completion,
+    EnvHandle,
+    Finish,
+    Ids,
+    Message,
+    Prompt,
+    Sampling,
+    Session,
+    Trajectory,
+)
+
+CONTROLS = (
+    "<|pad|>",
+    "<|system|>",
+    "<|user|>",
+    "<|assistant|>",
+    "<|tool|>",
+    "<|end|>",
+    "<|im_start|>",
+    "<|im_end|>",
+)
+
+
+class ByteTokenizer:
+    """One id per UTF-8 byte, control ids above them: no training, nothing to download."""
+
+    vocab_size = 256 + len(CONTROLS)
+
+    def encode(self, text: str) -> Ids:
+        """Bytes; lone surrogates survive as question marks."""
+        return tuple(text.encode("utf-8", errors="replace"))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text; control ids by name, broken UTF-8 replaced."""
+        out, run = list[str](), bytearray()
+        for i in ids:
+            if i < 256:
+                run.append(i)
+                continue
+            out += (run.decode("utf-8", errors="replace"), CONTROLS[i - 256])
+            run.clear()
+        return "".join(out) + run.decode("utf-8", errors="replace")
+
+    def control(self, name: str) -> int:
+        """256 and up."""
+        if name not in CONTROLS:
+            raise UserError(f"no control token {name!r}; there are {', '.join(CONTROLS)}")
+        return 256 + CONTROLS.index(name)
+
+
+def prefix_logprob(ids: Sequence[int]) -> float:
+    """A log-prob in [-1, 0) that depends on every id of the sequence and nothing else."""
+    digest = blake2b(",".join(map(str, ids)).encode(), digest_size=6).digest()
+    return -(int.from_bytes(digest, "big") + 1) / 2.0**48
+
+
+@dataclass(slots=True)
+class _HashSession:
+    policy: HashPolicy
+    rng: random.Random
+
+    async def sample(self, prompt: Prompt, sampling: Sampling) -> Completion:
+        renderer, rng = self.policy.renderer, self.rng
+        ids = self.policy.say(prompt, rng)[: sampling.max_tokens]
+        finish = Finish.STOP if ids[-1] in renderer.stop_ids else Finish.LENGTH
+        seen = list(prompt.ids)
+        logprobs: list[float] = []
+        for i in ids:
+            seen.append(i)
+            logprobs.append(prefix_logprob(seen))
+        self.policy.calls.append((prompt.ids, ids))
+        return Completion(ids, tuple(logprobs), self.policy.version, finish)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@dataclass(slots=True)
+class HashPolicy:
+    """Says random readable calls, random text and plain garbage; each log-prob hashes its prefix.
+
+    `calls` keeps every (context, sampled ids) pair, so that a test can prove what `witness` checks:
+    each sampled id was recorded exactly once, in the context in which it was sampled.
+    """
+
+    renderer: Renderer
+    garbage: float = 0.15
+    version: int = 0
+    calls: list[tuple[Ids, Ids]] = field(default_factory=list[tuple[Ids, Ids]])
+
+    def open(self, seed: int, env: EnvHandle) -> Session:
+        """A session with its own random stream."""
+        return _HashSession(self, generator(seed, "hash policy"))
+
+    def say(self, prompt: Prompt, rng: random.Random) -> Ids:
+        """Ids of one message, at least one."""
+        if rng.random() < self.garbage:
+            size = self.renderer.tokenizer.vocab_size
+            junk = tuple(rng.randrange(size) for _ in range(rng.randint(1, 12)))
+            stops = [i for i, token in enumerate(junk) if token in self.renderer.stop_ids]
+            return junk[: stops[0] + 1] if stops else junk
+        words = [word for message in prompt.messages for word in message.text.split()] or ["x"]
+        if prompt.purpose != "act" or not prompt.tools:
+            text = " ".join(rng.choice(words) for _ in range(rng.randint(1, 4)))
+            return self.renderer.say(Message("assistant", text), prompt.tools)
+        call = random_call(prompt.tools, words, rng)
+        return self.renderer.say(Message("assistant", tool_calls=(call,)), prompt.tools)
+
+
+def witness(trajectory: Trajectory) -> int:
+    """Checks that every trained id stands behind the prefix it was sampled from.
+
+    Only for trajectories of a `HashPolicy`. Returns how many ids were checked; raises
+    `AssertionError` at the first that is out of place.
+    """
+    checked = 0
+    for number, segment in enumerate(trajectory.segments):
+        for position, turn in enumerate(segment.turn_ids):
+            logprob = segment.logprobs[position]
+            if turn < 0:
+                assert logprob == 0.0, f"segment {number}, position {position}: context with logp"
+                continue
+            expected = prefix_logprob(segment.token_ids[: position + 1])
+            assert logprob == expected, (
+                f"segment {number}, position {position}, turn {turn}: sampled in another context"
+            )
+            checked += 1
+    return checked
