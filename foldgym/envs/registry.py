@@ -1,0 +1,363 @@
+"""Names for environments: what exists, how it is made, and the same names inside Gymnasium."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+from foldgym.errors import DataError, MissingExtra, UnknownName, UserError
+
+if TYPE_CHECKING:
+    from foldgym.envs.base import Env
+
+GROUP = "foldgym.envs"
+"""Entry point group of plug-ins: each names an `EnvSpec`, or a function that registers some."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnvSpec:
+    """`EnvSpec("acme/Maze-v0", "acme.maze:Maze", {"size": 5}, "Find the way out.")`.
+
+    `entry` is "module:attribute", "path/to/file.py:attribute" or the class itself. `budget` is in
+    seconds of wall clock per call; `max_turns` is a default limit for rollouts, 0 for none;
+    `extra` names the optional dependency group the environment needs.
+    """
+
+    name: str
+    entry: str | Callable[..., Env]
+    kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    description: str = ""
+    isolation: Literal["thread", "process"] = "thread"
+    budget: float = 30.0
+    splits: tuple[str, ...] = ("train", "val", "test")
+    extra: str = ""
+    max_turns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """Makes one environment per call. Picklable, so that it also works in another process."""
+
+    spec: EnvSpec
+    kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __call__(self) -> Env:
+        """A new environment."""
+        return _build(self.spec, self.kwargs)
+
+
+_GAMES = "foldgym.envs.games"
+_BUILT_IN = (
+    EnvSpec(
+        "foldgym/GuessNumber-v0",
+        f"{_GAMES}:GuessNumber",
+        description="Find a secret number; every guess is answered by higher or lower.",
+        max_turns=12,
+    ),
+    EnvSpec(
+        "foldgym/KeyDoor-v0",
+        f"{_GAMES}:KeyDoor",
+        description="Walk through rooms, find the key, open the door that hides the treasure.",
+        max_turns=30,
+    ),
+    EnvSpec(
+        "foldgym/Arithmetic-v0",
+        f"{_GAMES}:Arithmetic",
+        description="Work out an expression with a calculator that does one step at a time.",
+        max_turns=10,
+    ),
+    EnvSpec(
+        "foldgym/FictionalSearch-v0",
+        "foldgym.envs.fictional:FictionalSearch",
+        description="Answer questions of several hops about an invented world by searching it.",
+        max_turns=12,
+    ),
+    EnvSpec(
+        "foldgym/PyDocsSearch-v0",
+        "foldgym.envs.pydocs:PyDocsSearch",
+        description="Answer questions about Python's standard library by searching its docs.",
+        budget=120.0,
+        max_turns=12,
+    ),
+)
+_specs: dict[str, EnvSpec] = {each.name: each for each in _BUILT_IN}
+_files: dict[str, str] = {}  # module name -> file it was loaded from
+_loaded: list[bool] = []  # not empty once plug-ins were looked for
+
+
+def register(
+    spec: EnvSpec | str, entry: str | Callable[..., Env] | None = None, **more: Any
+) -> EnvSpec:
+    """Give an environment a name: `register("acme/Maze-v0", Maze, max_turns=20)`.
+
+    Takes an `EnvSpec` or its fields. Registering the same again changes nothing; a different
+    environment under a taken name raises `UserError`.
+    """
+    if isinstance(spec, str):
+        if entry is None:
+            raise UserError(f"register({spec!r}, ...) needs the class or its import path")
+        try:
+            spec = EnvSpec(spec, entry, **more)
+        except TypeError:
+            known = [each for each in EnvSpec.__slots__ if each not in ("name", "entry")]
+            wrong = next(each for each in more if each not in known)
+            raise UnknownName("option of register", wrong, known) from None
+    elif entry is not None or more:
+        raise UserError("register takes an EnvSpec alone, or a name with its fields")
+    _check_name(spec.name)
+    spec = replace(spec, entry=_importable(spec.entry))
+    there = _specs.get(spec.name)
+    if there is not None and there != spec:
+        raise UserError(
+            f"environment {spec.name!r} is already registered, with another definition "
+            f"({there.entry}); choose another name or raise its version"
+        )
+    _specs[spec.name] = spec
+    if "gymnasium.envs.registration" in sys.modules:
+        _tell_gymnasium(spec)
+    return spec
+
+
+def make(name: str, **kwargs: Any) -> Env:
+    """Make an environment by its registered name, `"module:Class"` or `"path/to/file.py:Class"`.
+
+    Raises `UnknownName` for a name or keyword that nothing answers to, `MissingExtra` when an
+    optional dependency is missing.
+    """
+    return maker(name, **kwargs)()
+
+
+def maker(name: str, **kwargs: Any) -> Maker:
+    """What `open_worker` wants: a picklable function that makes this environment."""
+    return Maker(spec(name), kwargs)
+
+
+def spec(name: str) -> EnvSpec:
+    """The definition behind a name. For import paths and files one is made up on the spot."""
+    if name in _specs:
+        return _specs[name]
+    if ":" in name:
+        return EnvSpec(name, _importable(name))
+    load_plugins()
+    if name in _specs:
+        return _specs[name]
+    hint = 'Your own: "path/to/file.py:Class" or "module:Class"'
+    raise UnknownName("environment", name, _specs, hint)
+
+
+def specs() -> tuple[EnvSpec, ...]:
+    """Every registered environment, plug-ins included, in the order of their names."""
+    load_plugins()
+    return tuple(_specs[name] for name in sorted(_specs))
+
+
+def load_plugins() -> None:
+    """Load the entry points of group `foldgym.envs`, once; a broken one is only a warning."""
+    if _loaded:
+        return
+    _loaded.append(True)
+    from importlib.metadata import entry_points
+
+    for point in sorted(entry_points(group=GROUP), key=lambda each: each.name):
+        try:
+            found = point.load()
+            if isinstance(found, EnvSpec):
+                register(found)
+            elif callable(found):
+                found()
+            else:
+                raise TypeError(f"{point.value} is neither an EnvSpec nor a function")
+        except Exception as problem:
+            warnings.warn(
+                f"plug-in {point.name!r} ({point.value}) was left out: "
+                f"{type(problem).__name__}: {problem}",
+                stacklevel=2,
+            )
+
+
+def load_module(target: str) -> ModuleType:
+    """Import `"package.module"` or run `"path/to/file.py"` once per process.
+
+    Raises `DataError` for a file or module that is not there; its own exceptions propagate.
+    """
+    if not target.endswith(".py"):
+        try:
+            return importlib.import_module(target)
+        except ModuleNotFoundError as problem:
+            if problem.name and (target == problem.name or target.startswith(problem.name + ".")):
+                raise DataError(f"there is no module {target!r} to import") from problem
+            raise
+    path = Path(target).resolve()
+    if not path.is_file():
+        raise DataError(f"there is no file {target!r}")
+    digest = hashlib.blake2b(str(path).encode(), digest_size=6).hexdigest()
+    name = f"foldgym_file_{path.stem}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    found = importlib.util.spec_from_file_location(name, path)
+    if found is None or found.loader is None:
+        raise DataError(f"{target!r} cannot be loaded as Python")
+    module = importlib.util.module_from_spec(found)
+    sys.modules[name] = module
+    _files[name] = str(path)
+    try:
+        found.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name], _files[name]
+        raise
+    return module
+
+
+# ---------------------------------------------------------------- making
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[\w-]+/[\w.-]+", name):
+        raise UserError(f"environment name {name!r} must look like 'acme/Maze-v0'")
+
+
+def _importable(entry: str | Callable[..., Env]) -> str | Callable[..., Env]:
+    """The import path of a class where there is one, since a path travels between processes."""
+    if isinstance(entry, str):
+        where, _, attribute = entry.rpartition(":")
+        return f"{Path(where).resolve()}:{attribute}" if where.endswith(".py") else entry
+    module, name = getattr(entry, "__module__", ""), getattr(entry, "__qualname__", "<")
+    if "<" in name:
+        return entry
+    if module in _files:
+        return f"{_files[module]}:{name}"
+    if module == "__main__":
+        file = getattr(sys.modules["__main__"], "__file__", None)
+        return f"{Path(file).resolve()}:{name}" if file and file.endswith(".py") else entry
+    return f"{module}:{name}"
+
+
+def _entry(spec: EnvSpec) -> Callable[..., Env]:
+    if not isinstance(spec.entry, str):
+        return spec.entry
+    where, colon, attribute = spec.entry.rpartition(":")
+    if not colon:
+        raise UserError(f"environment {spec.name}: entry {spec.entry!r} must be 'module:Class'")
+    try:
+        found: Any = load_module(where)
+    except ModuleNotFoundError as problem:
+        if spec.extra:
+            raise MissingExtra(spec.name, spec.extra) from problem
+        raise
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            known = [name for name, each in vars(found).items() if _is_env(each)]
+            raise UnknownName(f"environment of {where}", attribute, known)
+        found = getattr(found, part)
+    return found
+
+
+def _is_env(candidate: Any) -> bool:
+    from foldgym.envs.base import Env, ToolEnv
+
+    return isinstance(candidate, type) and issubclass(candidate, Env) and candidate is not ToolEnv
+
+
+def _build(spec: EnvSpec, kwargs: Mapping[str, Any]) -> Env:
+    create = _entry(spec)
+    merged = {**spec.kwargs, **kwargs}
+    accepted, open_ended = _accepted(create)
+    render_mode = None
+    if "render_mode" in merged and "render_mode" not in accepted and not open_ended:
+        render_mode = merged.pop("render_mode")
+    for name in merged:
+        if name not in accepted and not open_ended:
+            known = [each for each in accepted if each != "render_mode"]
+            raise UnknownName(f"option of {spec.name}", name, known)
+    env = create(**merged)
+    if render_mode is not None:
+        env.render_mode = render_mode
+    return env
+
+
+def _accepted(create: Callable[..., Any]) -> tuple[list[str], bool]:
+    """Keyword names a class or function takes, and whether it takes any others as well.
+
+    A class that hands `**kwargs` to its base takes what the base takes.
+    """
+    steps: list[Any] = [create]
+    if isinstance(create, type):
+        steps = [vars(base)["__init__"] for base in create.__mro__ if "__init__" in vars(base)]
+    names: list[str] = []
+    for step in steps:
+        if step is object.__init__:
+            return names, False
+        parameters = list(inspect.signature(step).parameters.values())
+        if isinstance(create, type):
+            parameters = parameters[1:]
+        plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        names += [each.name for each in parameters if each.kind in plain]
+        if not any(each.kind is each.VAR_KEYWORD for each in parameters):
+            return names, False
+    return names, True
+
+
+# ---------------------------------------------------------------- Gymnasium
+
+
+def create(*, foldgym_name: str, **kwargs: Any) -> Env:
+    """Gymnasium's way in: `gymnasium.make("foldgym/GuessNumber-v0")` ends up here."""
+    return make(foldgym_name, **kwargs)
+
+
+def _tell_gymnasium(spec: EnvSpec) -> None:
+    from gymnasium.envs.registration import register as register_there
+    from gymnasium.envs.registration import registry
+
+    if spec.name not in registry:
+        register_there(
+            spec.name,
+            entry_point=f"{__name__}:create",
+            vector_entry_point="foldgym.envs.vector:create",
+            max_episode_steps=spec.max_turns or None,
+            kwargs={"foldgym_name": spec.name},
+        )
+
+
+def register_with_gymnasium() -> None:
+    """Make every registered environment known to Gymnasium, now or when it is first imported.
+
+    Gymnasium 1.x looks for no plug-ins, so `import foldgym` calls this. It costs nothing until
+    Gymnasium itself is imported, before or after foldgym.
+    """
+    if "gymnasium.envs.registration" in sys.modules:
+        for each in specs():
+            _tell_gymnasium(each)
+    elif not any(isinstance(finder, _Watch) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Watch())
+
+
+class _Watch:
+    """An import finder that waits for Gymnasium and then steps aside."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if name != "gymnasium":
+            return None
+        sys.meta_path.remove(self)
+        found = importlib.util.find_spec(name)
+        if found is not None and found.loader is not None:
+            loader: Any = found.loader
+            run = loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                run(module)
+                register_with_gymnasium()
+
+            loader.exec_module = exec_module
+        return found
