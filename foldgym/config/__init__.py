@@ -20,7 +20,7 @@ from foldgym.config.models import (
     Use,
 )
 from foldgym.config.parse import dump, load, parse
-from foldgym.config.plugins import bind, load_module, plug, resolve
+from foldgym.config.plugins import bind, build, load_module, plug, resolve
 from foldgym.config.runs import Run, SftRun, TrainRun, given
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "TrainSection",
     "Use",
     "bind",
+    "build",
     "dump",
     "given",
     "load",

@@ -127,25 +127,27 @@ class AlgorithmSection(Section):
     loss: LossSection = LossSection()
     kl: KlSection = KlSection()
     aggregation: Name = "token-mean"
+    norm: Rate | None = None  # the constant that some aggregations divide by
 
 
 class Optimiser(Section):
-    """AdamW and its schedule: `warmup` steps up, then constant, or cosine down to `floor * lr`."""
+    """AdamW and its schedule: `warmup` steps up, then constant, or down to `floor * lr`."""
 
     lr: Rate = 5e-4
     betas: tuple[Beta, Beta] = (0.9, 0.95)
     weight_decay: NonNegative = 0.0
     warmup: Count = 5
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
     floor: Fraction = 0.05
     clip: Rate = 1.0  # largest gradient norm
 
 
 class OptimSection(Optimiser):
-    """The optimiser of `foldgym train`."""
+    """The optimiser of `foldgym train`: `epochs * minibatches` steps on every batch."""
 
     microbatch_tokens: Positive = 16384
     epochs: Positive = 1
+    minibatches: Positive = 1
 
 
 class TrainSection(Section):
@@ -194,4 +196,4 @@ class SftSection(Optimiser):
     betas: tuple[Beta, Beta] = (0.9, 0.98)
     weight_decay: NonNegative = 0.01
     warmup: Count = 30
-    schedule: Literal["constant", "cosine"] = "cosine"
+    schedule: Literal["constant", "cosine", "linear"] = "cosine"

@@ -70,6 +70,15 @@ def plug(kind: str, section: Use, table: Mapping[str, Any], key: str = "") -> Ca
     return bind(kind, resolve(kind, section.use, table), section.kwargs, key, also=own)
 
 
+def build(kind: str, section: Use, table: Mapping[str, Any], key: str = "", **more: Any) -> Any:
+    """The plug-in that a section names, called. Its `ValueError` becomes a `ConfigError`."""
+    make = plug(kind, section, table, key)
+    try:
+        return make(**more)
+    except ValueError as problem:
+        raise ConfigError(f"{key or kind}: {problem}") from None
+
+
 def bind(
     kind: str,
     fn: Callable[..., Any],
@@ -148,7 +157,7 @@ def _load_file(path: Path) -> ModuleType:
     if not full.is_file():
         raise ConfigError(f"there is no file {path}")
     # the name is the same in every process, so objects of the file can be pickled
-    digest = blake2b(str(full).encode(), digest_size=4).hexdigest()
+    digest = blake2b(str(full).encode(), digest_size=6).hexdigest()
     name = f"foldgym_file_{full.stem}_{digest}"
     if name in sys.modules:
         return sys.modules[name]

@@ -32,6 +32,7 @@ from foldgym.config.models import (
 
 WHOLE = "foldgym"  # error type of a message that already names its key
 _NEVER_FOLDS = frozenset({"full", "window", "omit"})
+_DIVIDED = ("dr-grpo", "seq-mean-token-sum-norm")
 _GROUP_ADVANTAGES = frozenset({"grpo", "dr_grpo", "rloo"})
 
 Inert = Iterator[tuple[str, str]]  # dotted key, why it has no effect
@@ -85,6 +86,9 @@ class TrainRun(Run):
                 yield "algorithm.kl.use", "algorithm.kl.coef is 0"
         elif kl.use == "none":
             yield "algorithm.kl.coef", 'algorithm.kl.use is "none"'
+        if self.algorithm.aggregation not in _DIVIDED:
+            used = " or ".join(_DIVIDED)
+            yield "algorithm.norm", f"only algorithm.aggregation = {used} divides by it"
         if train.checkpoint_every == 0:
             yield "train.keep", "train.checkpoint_every is 0"
         elif train.checkpoint_every > train.steps:

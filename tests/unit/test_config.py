@@ -16,6 +16,7 @@ from foldgym.config import (
     SftRun,
     TrainRun,
     bind,
+    build,
     dump,
     load,
     load_module,
@@ -161,6 +162,7 @@ def test_a_required_key_that_is_absent() -> None:
         (TrainRun, ["algorithm.kl.use=k3", "algorithm.kl.coef=0"], "algorithm.kl.use", "coef is 0"),
         (TrainRun, ["algorithm.kl.coef=0.1"], "algorithm.kl.coef", '"none"'),
         (TrainRun, ["optim.floor=0.1"], "optim.floor", '"constant"'),
+        (TrainRun, ["algorithm.norm=64.0"], "algorithm.norm", "dr-grpo"),
         (TrainRun, ["train.group_size=1"], "train.group_size", "no one to compare with"),
         (TrainRun, ["memory.soft=0.8"], "memory.soft", "never folds"),
         (TrainRun, ["train.steps=10", "train.checkpoint_every=11"], "train.checkpoint_every", "10"),
@@ -334,3 +336,15 @@ def test_plug_hints_at_the_sections_own_keys_too() -> None:
     assert plug("memory", MemorySection.model_validate({"use": "window", "turns": 2}), TABLE)() == (
         Window(2)
     )
+
+
+def test_what_a_plug_in_itself_refuses_is_a_config_error() -> None:
+    def picky(turns: int = 4) -> int:
+        if turns < 1:
+            raise ValueError(f"turns must be at least 1, not {turns}")
+        return turns
+
+    section = MemorySection.model_validate({"use": "picky", "turns": 0})
+    with pytest.raises(ConfigError, match="memory: turns must be at least 1, not 0"):
+        build("memory", section, {"picky": picky}, "memory")
+    assert build("memory", MemorySection(use="picky"), {"picky": picky}) == 4
