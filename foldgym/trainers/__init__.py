@@ -1,0 +1,1 @@
+"""What changes weights: credit, losses, samplers, batches, the learner and the update loop."""
