@@ -206,9 +206,9 @@ class ChatMLRenderer:
         for number, block in enumerate(blocks):
             read = parse_action(block, tools)
             if read.problem or len(read.message.tool_calls) != 1:
-                why = read.problem or "it names no tool"
+                why = read.problem.removeprefix("error: ") or "it names no tool"
                 broken = Message("assistant", content, thinking=thinking)
-                return Parsed(broken, f"tool call {number + 1} of {len(blocks)}: {why}")
+                return Parsed(broken, f"error: tool call {number + 1} of {len(blocks)}: {why}")
             calls.append(read.message.tool_calls[0])
         numbered = tuple(
             type(call)(call.name, call.arguments, f"call_{index}")

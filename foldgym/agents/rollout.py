@@ -25,7 +25,6 @@ from foldgym.types import (
     Group,
     Memory,
     Message,
-    Observation,
     Policy,
     Request,
     Reward,
@@ -96,7 +95,7 @@ async def converse(env: EnvHandle, talk: Transcript, limits: Limits) -> Stop:
         said = await talk.say(prompt)
         if said.problem:
             unreadable += 1
-            await talk.hear(complaint(said.problem), 0.0, {})
+            await talk.hear((Message("user", said.problem),), 0.0, {})
             if unreadable >= limits.max_parse_errors:
                 return Stop.PARSE_ERRORS
         else:
@@ -114,11 +113,6 @@ async def converse(env: EnvHandle, talk: Transcript, limits: Limits) -> Stop:
         if time.monotonic() > deadline:
             return Stop.MAX_SECONDS
     return Stop.MAX_TURNS
-
-
-def complaint(problem: str) -> Observation:
-    """What a policy is told when its message could not be read."""
-    return (Message("user", f"error: your message could not be read: {problem}"),)
 
 
 async def play(env: EnvHandle, session: Session, how: Rollout, episode: Episode) -> Trajectory:
