@@ -54,7 +54,7 @@ class EnvSection(Section):
     name: Name
     weight: Rate = 1.0
     kwargs: dict[str, Any] = Field(default_factory=dict[str, Any])
-    isolation: Literal["thread", "process"] | None = None
+    isolation: Literal["thread", "process", "inline"] | None = None
     budget: Rate | None = None
 
 
