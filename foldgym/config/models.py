@@ -45,7 +45,7 @@ class PolicySection(Section):
     device: Name = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     threads: Count = 0  # 0 leaves torch's own choice
-    batching: Literal["rounds", "eager"] = "rounds"  # rounds: results do not depend on timing
+    batching: Literal["rounds", "dynamic"] = "rounds"  # rounds: results do not depend on timing
 
 
 class EnvSection(Section):
