@@ -113,6 +113,7 @@ class TorchLearner:
 
     def _step(self, batch: Batch) -> dict[str, float]:
         tally = Tally()
+        self.optimizer.zero_grad(set_to_none=True)  # somebody else may have left gradients
         try:
             for rows in split(batch, self.optim.microbatch_tokens, self.whole):
                 part = take(batch, rows)
