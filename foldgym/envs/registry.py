@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -93,6 +94,7 @@ _BUILT_IN = (
 )
 _specs: dict[str, EnvSpec] = {each.name: each for each in _BUILT_IN}
 _files: dict[str, str] = {}  # module name -> file it was loaded from
+_loading = threading.RLock()
 _loaded: list[bool] = []  # not empty once plug-ins were looked for
 
 
@@ -203,20 +205,21 @@ def load_module(target: str) -> ModuleType:
         raise DataError(f"there is no file {target!r}")
     digest = hashlib.blake2b(str(path).encode(), digest_size=6).hexdigest()
     name = f"foldgym_file_{path.stem}_{digest}"
-    if name in sys.modules:
-        return sys.modules[name]
-    found = importlib.util.spec_from_file_location(name, path)
-    if found is None or found.loader is None:
-        raise DataError(f"{target!r} cannot be loaded as Python")
-    module = importlib.util.module_from_spec(found)
-    sys.modules[name] = module
-    _files[name] = str(path)
-    try:
-        found.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name], _files[name]
-        raise
-    return module
+    with _loading:  # workers make environments in threads: none may see a module half run
+        if name in sys.modules:
+            return sys.modules[name]
+        found = importlib.util.spec_from_file_location(name, path)
+        if found is None or found.loader is None:
+            raise DataError(f"{target!r} cannot be loaded as Python")
+        module = importlib.util.module_from_spec(found)
+        sys.modules[name] = module
+        _files[name] = str(path)
+        try:
+            found.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name], _files[name]
+            raise
+        return module
 
 
 # ---------------------------------------------------------------- making
