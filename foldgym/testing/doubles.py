@@ -62,10 +62,16 @@ class ByteTokenizer:
         return 256 + CONTROLS.index(name)
 
 
-def prefix_logprob(ids: Sequence[int]) -> float:
-    """A log-prob in [-1, 0) that depends on every id of the sequence and nothing else."""
-    digest = blake2b(",".join(map(str, ids)).encode(), digest_size=6).digest()
-    return -(int.from_bytes(digest, "big") + 1) / 2.0**48
+class PrefixHash:
+    """Log-probs in [-1, 0) that depend on every id so far and on nothing else."""
+
+    def __init__(self, ids: Sequence[int] = ()) -> None:
+        self._hash = blake2b("".join(f"{i}," for i in ids).encode(), digest_size=6)
+
+    def push(self, token: int) -> float:
+        """Appends one id and returns its log-prob."""
+        self._hash.update(f"{token},".encode())
+        return -(int.from_bytes(self._hash.digest(), "big") + 1) / 2.0**48
 
 
 @dataclass(slots=True)
@@ -77,13 +83,10 @@ class _HashSession:
         renderer, rng = self.policy.renderer, self.rng
         ids = self.policy.say(prompt, rng)[: sampling.max_tokens]
         finish = Finish.STOP if ids[-1] in renderer.stop_ids else Finish.LENGTH
-        seen = list(prompt.ids)
-        logprobs: list[float] = []
-        for i in ids:
-            seen.append(i)
-            logprobs.append(prefix_logprob(seen))
+        prefix = PrefixHash(prompt.ids)
+        logprobs = tuple(prefix.push(i) for i in ids)
         self.policy.calls.append((prompt.ids, ids))
-        return Completion(ids, tuple(logprobs), self.policy.version, finish)
+        return Completion(ids, logprobs, self.policy.version, finish)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -129,12 +132,13 @@ def witness(trajectory: Trajectory) -> int:
     """
     checked = 0
     for number, segment in enumerate(trajectory.segments):
+        prefix = PrefixHash()
         for position, turn in enumerate(segment.turn_ids):
             logprob = segment.logprobs[position]
+            expected = prefix.push(segment.token_ids[position])
             if turn < 0:
                 assert logprob == 0.0, f"segment {number}, position {position}: context with logp"
                 continue
-            expected = prefix_logprob(segment.token_ids[: position + 1])
             assert logprob == expected, (
                 f"segment {number}, position {position}, turn {turn}: sampled in another context"
             )

@@ -15,7 +15,7 @@ from foldgym.agents.rollout import Limits, Rollout, rollout
 from foldgym.envs import registry
 from foldgym.envs.worker import open_worker
 from foldgym.memory import MEMORIES
-from foldgym.testing.doubles import ByteTokenizer, HashPolicy, witness
+from foldgym.testing.doubles import ByteTokenizer, HashPolicy, PrefixHash, witness
 from foldgym.types import Budget, EnvHandle, Group, Memory, Request, Reward, Sampling, Stop
 
 WORLDS = sorted(spec.name for spec in registry.specs() if spec.name.startswith("foldgym/"))
@@ -74,20 +74,25 @@ def test_every_sampled_id_is_trained_once_in_its_context(
     assert not group.failures, group.failures[0].error
     sampled = sum(len(ids) for _, ids in policy.calls)
     assert sum(witness(trajectory) for trajectory in group.trajectories) == sampled
-    contexts: Counter[tuple[int, ...]] = Counter()
-    for trajectory in group.trajectories:
-        for segment in trajectory.segments:
-            for position, turn in enumerate(segment.turn_ids):
-                if turn >= 0:
-                    contexts[segment.token_ids[: position + 1]] += 1
-        if memory == "full" and not trajectory.counters.get("squeezed"):
-            assert len(trajectory.segments) <= 1
-    expected: Counter[tuple[int, ...]] = Counter()
+    trained = Counter(
+        (segment.token_ids[position], segment.logprobs[position])
+        for trajectory in group.trajectories
+        for segment in trajectory.segments
+        for position, turn in enumerate(segment.turn_ids)
+        if turn >= 0
+    )
+    expected: Counter[tuple[int, float]] = Counter()
     for context, ids in policy.calls:
-        assert len(context) <= budget.max_context
-        for position in range(len(ids)):
-            expected[(*context, *ids[: position + 1])] += 1
-    assert contexts == expected
+        assert len(context) + len(ids) <= budget.max_context
+        prefix = PrefixHash(context)
+        expected.update((token, prefix.push(token)) for token in ids)
+    assert trained == expected
+    if memory == "full":
+        assert all(
+            len(trajectory.segments) <= 1
+            for trajectory in group.trajectories
+            if not trajectory.counters.get("squeezed")
+        )
 
 
 @pytest.mark.parametrize("world", WORLDS)
