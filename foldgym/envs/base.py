@@ -59,6 +59,10 @@ class Env(gymnasium.Env[Observation, Action]):
         """What the agent may call in this episode."""
         return ()
 
+    def step(self, action: Action) -> Step:
+        """Play one message, or text that is read as one."""
+        raise NotImplementedError(f"{type(self).__name__} does not answer messages")
+
     def measure(self) -> dict[str, Json]:
         """Facts about the episode so far; at least `score`, `success` and `turns`."""
         raise NotImplementedError(f"{type(self).__name__} does not measure its episodes")
