@@ -181,8 +181,10 @@ decoder = json.JSONDecoder(
 """JSON as we accept it: no key twice, no NaN, no endless numbers (`Mistake` otherwise)."""
 
 
-def read_object(text: str, name: str) -> dict[str, Json]:
+def read_object(text: Any, name: str) -> dict[str, Json]:
     """The JSON object of a call's arguments; raises `Mistake`. Nothing at all counts as `{}`."""
+    if not isinstance(text, str):
+        raise Mistake(f"{name}: the arguments must be JSON text")
     if len(text) > MAX_ARGUMENTS:
         raise Mistake(
             f"the arguments of {name} are {len(text)} characters long, at most {MAX_ARGUMENTS}"

@@ -97,11 +97,11 @@ def _from_function(function: Callable[..., Any], name: str, concurrent: bool) ->
     unknown = sorted(set(about) - {parameter.name for parameter in parameters})
     if unknown:
         raise UserError(f"tool {name}: the docstring describes {unknown[0]!r}, not a parameter")
-    model = _model(name, parameters, hints, about)
+    model, schema = _model(name, parameters, hints, about)
     return ToolFunction(
         name=name,
         description=description,
-        parameters=_schema(model, name),
+        parameters=schema,
         run=function,
         concurrent=concurrent,
         model=model,
@@ -115,8 +115,10 @@ def _model(
     parameters: list[inspect.Parameter],
     hints: Mapping[str, Any],
     about: Mapping[str, str],
-) -> Any:
+) -> tuple[Any, dict[str, Json]]:
+    """A pydantic model of the arguments, and its JSON schema."""
     from pydantic import ConfigDict, Field, create_model
+    from pydantic.errors import PydanticUserError
 
     fields: dict[str, Any] = {}
     for index, parameter in enumerate(parameters):
@@ -127,20 +129,14 @@ def _model(
             Field(default, alias=parameter.name, description=described),
         )
     config = ConfigDict(extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
-    return create_model(name, __config__=config, **fields)
-
-
-def _schema(model: Any, name: str) -> dict[str, Json]:
-    from pydantic.errors import PydanticInvalidForJsonSchema
-
     try:
+        model = create_model(name, __config__=config, **fields)
         schema = _untitled(model.model_json_schema(by_alias=True))
-    except PydanticInvalidForJsonSchema as problem:
-        raise UserError(
-            f"tool {name}: a parameter's type has no JSON schema: {problem.message}"
-        ) from problem
+    except PydanticUserError as problem:
+        first = problem.message.splitlines()[0]
+        raise UserError(f"tool {name}: a parameter's type will not do: {first}") from problem
     schema.setdefault("properties", {})
-    return schema
+    return model, schema
 
 
 def _untitled(schema: dict[str, Json]) -> dict[str, Json]:
