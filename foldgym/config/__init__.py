@@ -19,7 +19,7 @@ from foldgym.config.models import (
     TrainSection,
     Use,
 )
-from foldgym.config.parse import dump, load, parse
+from foldgym.config.parse import dump, load, parse, parse_memory, parse_value
 from foldgym.config.plugins import bind, build, load_module, plug, resolve
 from foldgym.config.runs import Run, SftRun, TrainRun, given
 
@@ -51,6 +51,8 @@ __all__ = [
     "load",
     "load_module",
     "parse",
+    "parse_memory",
+    "parse_value",
     "plug",
     "resolve",
 ]

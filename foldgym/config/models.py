@@ -128,6 +128,7 @@ class AlgorithmSection(Section):
     kl: KlSection = KlSection()
     aggregation: Name = "token-mean"
     norm: Rate | None = None  # the constant that some aggregations divide by
+    zero: Literal["auto", "keep", "skip", "exclude"] = "auto"  # trajectories without credit
 
 
 class Optimiser(Section):

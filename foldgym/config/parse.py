@@ -12,10 +12,12 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from foldgym.config.models import MemorySection, Section
 from foldgym.config.runs import WHOLE, Run
 from foldgym.errors import ConfigError, DataError
 
 R = TypeVar("R", bound=Run)
+S = TypeVar("S", bound=Section)
 
 
 def load(kind: type[R], path: str | Path, overrides: Sequence[str] = ()) -> R:
@@ -46,13 +48,12 @@ def parse(
         table = _copy(text)
     for override in overrides:
         _override(table, override)
-    try:
-        # through JSON, so that TOML's arrays are taken for tuples while all else stays strict
-        return kind.model_validate_json(json.dumps(table, default=str))
-    except ValidationError as problem:
-        errors = problem.errors(include_url=False)
-        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise ConfigError(f"{source}: {_line(kind, errors[0])}{more}") from None
+    return _validate(kind, table, source)
+
+
+def parse_memory(use: str, options: Mapping[str, Any]) -> MemorySection:
+    """A `[memory]` section by itself. Raises `ConfigError`, as `parse` does."""
+    return _validate(MemorySection, {"use": use, **options}, "memory")
 
 
 def dump(run: Run) -> str:
@@ -84,7 +85,7 @@ def _override(table: dict[str, Any], text: str) -> None:
             here = here.setdefault(part, following)
         if not isinstance(here, (dict, list)):
             raise ConfigError(f"override {text!r}: {where} is {here!r}, not a section")
-    value = _value(raw.strip())
+    value = parse_value(raw.strip())
     if isinstance(here, list):
         position = _position(here, parts[-1], text)
         here[position : position + 1] = [value]
@@ -98,7 +99,8 @@ def _position(items: list[Any], part: str, text: str) -> int:
     raise ConfigError(f"override {text!r}: {part!r} is no index; the list has {len(items)} items")
 
 
-def _value(raw: str) -> Any:
+def parse_value(raw: str) -> Any:
+    """One value as a run file would have it; what is no TOML is text."""
     try:
         parsed = tomllib.loads(f"value = {raw}")
     except tomllib.TOMLDecodeError:
@@ -107,6 +109,16 @@ def _value(raw: str) -> Any:
 
 
 # ---------------------------------------------------------------- errors
+
+
+def _validate(kind: type[S], table: Mapping[str, Any], source: str) -> S:
+    try:
+        # through JSON, so that TOML's arrays are taken for tuples while all else stays strict
+        return kind.model_validate_json(json.dumps(table, default=str))
+    except ValidationError as problem:
+        errors = problem.errors(include_url=False)
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise ConfigError(f"{source}: {_line(kind, errors[0])}{more}") from None
 
 
 def _at(problem: tomllib.TOMLDecodeError, text: str) -> str:

@@ -121,6 +121,12 @@ class TrainRun(Run):
                 f"{self.algorithm.advantage.use!r}: a group of one has no one to compare with; "
                 "it must be at least 2"
             )
+        kl = self.algorithm.kl
+        if self.algorithm.zero == "skip" and kl.use in ("k2", "k3") and kl.coef > 0:
+            raise refuse(
+                f'algorithm.zero: "skip" leaves out rows that algorithm.kl.use = {kl.use!r} must '
+                'see; use "keep", or "exclude" to leave their tasks out altogether'
+            )
         _check_terms(self.reward)
         return self
 

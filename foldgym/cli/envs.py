@@ -1,0 +1,205 @@
+"""`foldgym envs list|show|check|play|validate`: environments, yours too."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from foldgym import console
+from foldgym.cli.options import add_json, add_set, at_least, settings, write_json
+
+if TYPE_CHECKING:
+    from foldgym.envs.base import Env
+    from foldgym.envs.registry import EnvSpec
+    from foldgym.testing.validate import Standing
+
+NAMES = 'a registered name, "module:Class" or "path/to/file.py:Class"'
+
+
+def run_envs(parser: argparse.ArgumentParser, words: list[str]) -> int:
+    """Dispatches to the subcommand."""
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, run: Any, what: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
+        made.set_defaults(run=run)
+        return made
+
+    add_json(command("list", _list, "list the environments that are registered"))
+    show = command("show", _show, "show an environment's tools, experts and a first question")
+    check = command("check", _check, "run Gymnasium's checker and ours; exit code 1 on problems")
+    play = command("play", _play, "play an episode step by step, yourself or with a policy")
+    what = "score an oracle, a random and a do-nothing player; exit code 1 unless they are apart"
+    validate = command("validate", _validate, what)
+    for each in (show, play):
+        each.add_argument("env", metavar="ENV", help=NAMES)
+    for each in (check, validate):
+        each.add_argument("env", metavar="ENV", nargs="*", help=f"{NAMES}; all registered ones")
+    for each in (show, check, play, validate):
+        add_set(each)
+        add_json(each)
+    for each in (show, check, play):
+        each.add_argument("--seed", type=at_least(0), default=0, help="of the episode (0)")
+    validate.add_argument("--episodes", type=at_least(1), default=32, help="of each player (32)")
+    play.add_argument("--policy", metavar="P", help="a checkpoint folder, expert:STYLE or random")
+    play.add_argument("--pause", action="store_true", help="wait for Enter before every step")
+    play.add_argument("--temperature", type=float, default=0.0, help="of a checkpoint (0)")
+    args = parser.parse_args(words)
+    return args.run(args)
+
+
+def _list(args: argparse.Namespace) -> int:
+    from foldgym.envs.registry import specs
+
+    found = specs()
+    if write_json(args.json, [_sheet(spec) for spec in found]):
+        rows = [(spec.name, spec.max_turns or None, spec.description) for spec in found]
+        console.table("", ("environment", "turns", "what it is"), rows)
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    from foldgym.envs.registry import make, spec
+    from foldgym.tools import usage
+
+    env = make(args.env, **settings(args.set))
+    try:
+        env.reset(seed=args.seed)
+        sheet = _sheet(spec(args.env)) | {
+            "experts": list(env.experts),
+            "tools": [
+                {
+                    "name": tool.name,
+                    "usage": usage(tool),
+                    "description": tool.description,
+                    "parameters": dict(tool.parameters),
+                }
+                for tool in env.tools
+            ],
+            "seed": args.seed,
+            "prompt": [{"role": m.role, "content": m.text} for m in env.task.prompt],
+        }
+    finally:
+        env.close()
+    if write_json(args.json, sheet):
+        _show_sheet(sheet)
+    return 0
+
+
+def _show_sheet(sheet: dict[str, Any]) -> None:
+    console.rule(sheet["name"])
+    if sheet["description"]:
+        console.say(sheet["description"])
+    console.say(f"entry: {sheet['entry']}")
+    limit = sheet["max_turns"] or "its own limit"
+    console.say(f"each call: {sheet['isolation']}, {sheet['budget']:g} s; turns: {limit}")
+    console.say(f"splits: {', '.join(sheet['splits'])}")
+    console.say(f"experts: {', '.join(sheet['experts']) or 'none'}")
+    for tool in sheet["tools"]:
+        first = tool["description"].strip().splitlines()[:1]
+        console.say(f"tool: {tool['usage']}" + "".join(f" - {line}" for line in first))
+    console.rule(f"first question of seed {sheet['seed']}")
+    for message in sheet["prompt"]:
+        console.say(f"[{message['role']}] {message['content']}")
+
+
+def _sheet(spec: EnvSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "description": spec.description,
+        "entry": spec.entry if isinstance(spec.entry, str) else repr(spec.entry),
+        "kwargs": dict(spec.kwargs),
+        "isolation": spec.isolation,
+        "budget": spec.budget,
+        "max_turns": spec.max_turns,
+        "splits": list(spec.splits),
+        "extra": spec.extra,
+    }
+
+
+def _play(args: argparse.Namespace) -> int:
+    from foldgym.cli import play
+
+    return play.by_policy(args) if args.policy else play.by_person(args, _env(args))
+
+
+def _env(args: argparse.Namespace) -> Env:
+    from foldgym.envs.registry import make
+
+    return make(args.env, **settings(args.set))
+
+
+def _names(args: argparse.Namespace) -> list[str]:
+    from foldgym.envs.registry import specs
+
+    return args.env or [spec.name for spec in specs()]
+
+
+def _check(args: argparse.Namespace) -> int:
+    from foldgym.envs.registry import maker
+    from foldgym.testing.contracts import check_env
+
+    kwargs = settings(args.set)
+    seeds = (args.seed, args.seed + 1, args.seed + 2)
+    found = {name: check_env(maker(name, **kwargs), seeds) for name in _names(args)}
+    table = {
+        name: [{"check": each.check, "problem": each.problem} for each in findings]
+        for name, findings in found.items()
+    }
+    if write_json(args.json, table):
+        for name, findings in found.items():
+            console.say(f"{name}: {len(findings)} problems" if findings else f"{name}: ok")
+            for each in findings:
+                console.say(f"  {each}")
+    return int(any(found.values()))
+
+
+def _validate(args: argparse.Namespace) -> int:
+    from foldgym.envs.registry import maker
+    from foldgym.testing.validate import validate
+
+    kwargs = settings(args.set)
+    names = _names(args)
+    found: dict[str, list[Standing]] = {}
+    with console.progress(len(names), "validating") as advance:
+        for name in names:
+            found[name] = validate(maker(name, **kwargs), args.episodes)
+            advance()
+    problems = {name: _apart(standings) for name, standings in found.items()}
+    table = {
+        name: {"players": [asdict(each) for each in standings], "problems": problems[name]}
+        for name, standings in found.items()
+    }
+    if write_json(args.json, table):
+        rows = [
+            (name, each.player, each.score, each.success, each.turns)
+            for name, standings in found.items()
+            for each in standings
+        ]
+        title = f"{args.episodes} episodes of each player"
+        console.table(title, ("environment", "player", "score", "success", "turns"), rows)
+        for name, lines in problems.items():
+            for line in lines:
+                console.say(f"{name}: {line}")
+    return int(any(problems.values()))
+
+
+def _apart(standings: list[Standing]) -> list[str]:
+    """What makes an environment a poor teacher, in sentences."""
+    *experts, chance, nobody = standings
+    problems: list[str] = []
+    if nobody.success > 0:
+        problems.append(f"doing nothing succeeds in {nobody.success:.0%} of the episodes")
+    floor = max(chance.score, nobody.score)
+    if experts and experts[0].score <= floor:
+        problems.append(
+            f"the expert {experts[0].player!r} scores {experts[0].score:.3f}, no more than "
+            f"{floor:.3f} by chance or by doing nothing"
+        )
+    elif experts and experts[0].success < 1:
+        problems.append(
+            f"the expert {experts[0].player!r} fails in {1 - experts[0].success:.0%} of the "
+            "episodes, so some may have no solution"
+        )
+    return problems

@@ -1,0 +1,174 @@
+"""`foldgym eval` and `foldgym compare`: policies on held-out tasks, with intervals."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from typing import TYPE_CHECKING
+
+from foldgym import console
+from foldgym.cli.options import add_json, at_least, write_json
+from foldgym.cli.players import (
+    Player,
+    World,
+    add_play,
+    add_world,
+    how,
+    load_player,
+    open_world,
+    unique,
+)
+
+if TYPE_CHECKING:
+    from foldgym.agents.evaluate import Comparison, EnvReport, Report
+    from foldgym.agents.statistics import Estimate
+
+
+def run_eval(parser: argparse.ArgumentParser, words: list[str]) -> int:
+    """Measures one policy."""
+    parser.add_argument(
+        "--policy",
+        required=True,
+        metavar="P",
+        help="a checkpoint folder, expert:STYLE, random or silent",
+    )
+    _shared(parser)
+    parser.add_argument("--trajectories", metavar="FILE", help="also write all episodes as JSONL")
+    args = parser.parse_args(words)
+    world = open_world(args)
+    player = load_player(args.policy, args.device, args.threads)
+    report = _play(args, player, world, player.name)
+    if write_json(args.json, report.to_table()):
+        for env in report.envs.values():
+            _show(report.policy, env)
+    return 0
+
+
+def run_compare(parser: argparse.ArgumentParser, words: list[str]) -> int:
+    """Plays two policies on the same tasks; returns 1 if the second is significantly worse."""
+    parser.description = (
+        "Compare two policies on the same tasks: the difference is B - A, with an interval. "
+        "Exit code 1 if B is significantly worse somewhere."
+    )
+    parser.add_argument("a", metavar="A", help="as for `foldgym eval --policy`")
+    parser.add_argument("b", metavar="B", help="the policy that should be better")
+    _shared(parser)
+    args = parser.parse_args(words)
+    from foldgym.agents.evaluate import compare
+
+    world = open_world(args)
+    players = [load_player(name, args.device, args.threads) for name in (args.a, args.b)]
+    labels = unique([args.a, args.b])
+    reports = [
+        _play(args, player, world, label) for player, label in zip(players, labels, strict=True)
+    ]
+    comparison = compare(reports[0], reports[1], args.seed)
+    worse = any(each.high < 0 for each in comparison.envs.values())
+    table = comparison.to_table() | {"reports": [report.to_table() for report in reports]}
+    if write_json(args.json, table):
+        _show_comparison(comparison, reports)
+    return int(worse)
+
+
+def _shared(parser: argparse.ArgumentParser) -> None:
+    add_world(parser)
+    parser.add_argument(
+        "--episodes", type=at_least(1), default=256, metavar="N", help="tasks (256)"
+    )
+    parser.add_argument(
+        "--samples", type=at_least(1), default=1, metavar="K", help="episodes of each task (1)"
+    )
+    add_play(parser, sampled=1.0)
+    add_json(parser)
+
+
+def _play(args: argparse.Namespace, player: Player, world: World, label: str) -> Report:
+    from foldgym.agents.evaluate import evaluate, tasks
+    from foldgym.rewards import make_rubric
+
+    requests = [
+        request
+        for env in world.specs
+        for request in tasks(env, args.episodes, args.seed, args.samples)
+    ]
+    total = sum(request.n for request in requests)
+    with console.progress(total, f"playing {label}") as advance:
+        report, groups = asyncio.run(
+            evaluate(
+                requests,
+                world.open_env,
+                player.policy,
+                how(args, player, world),
+                args.seed,
+                make_rubric().score,
+                name=label,
+                progress=lambda trajectory: advance(int(not trajectory.failed)),
+            )
+        )
+    if getattr(args, "trajectories", None):
+        from foldgym.records import JsonlWriter, to_table
+
+        with JsonlWriter(args.trajectories) as writer:
+            for group in groups:
+                for trajectory, reward in zip(group.trajectories, group.rewards, strict=True):
+                    writer.write(to_table(trajectory, reward))
+                for trajectory in group.failures:
+                    writer.write(to_table(trajectory))
+    return report
+
+
+def _span(estimate: Estimate) -> str:
+    if estimate.n < 2:
+        return f"{estimate.mean:.3f}  (one task: no interval)"
+    return f"{estimate.mean:.3f}  [{estimate.low:.3f}, {estimate.high:.3f}]"
+
+
+def _show(policy: str, env: EnvReport) -> None:
+    sampled = "" if env.samples == 1 else f" x {env.samples} samples"
+    rows: list[tuple[str, str]] = [
+        ("success", f"{_span(env.success)}  ({env.success.method})"),
+        ("score", _span(env.score)),
+        ("turns", _span(env.turns)),
+        ("tokens sampled", f"{env.tokens['sampled']:.1f} an episode"),
+        ("seconds", f"{env.seconds:.3f} an episode"),
+        ("stops", ", ".join(f"{stop} {count}" for stop, count in env.stops.items())),
+        ("failures of ours", _failures(env)),
+    ]
+    rows += [(f"pass@{k}", f"{value:.3f}") for k, value in env.pass_at.items()]
+    rows += [(f"pass^{k}", f"{value:.3f}") for k, value in env.pass_hat.items()]
+    rows += [
+        (f"success, {fact} = {value}", f"{_span(estimate)}  ({estimate.n} tasks)")
+        for fact, values in env.by.items()
+        for value, estimate in values.items()
+    ]
+    title = f"{policy} on {env.env}: {env.tasks} tasks{sampled}, intervals at 95 %"
+    console.table(title, ("measure", "value"), rows)
+
+
+def _failures(env: EnvReport) -> str:
+    if not env.failures:
+        return "none"
+    kinds = ", ".join(f"{kind} {count}" for kind, count in env.errors.items())
+    return f"{kinds}; {env.lost} of {env.lost + env.episodes} episodes lost, none counted as 0"
+
+
+def _show_comparison(comparison: Comparison, reports: list[Report]) -> None:
+    rows: list[tuple[object, ...]] = []
+    for env, difference in comparison.envs.items():
+        a, b = (report.envs[env].success.mean for report in reports)
+        span = f"[{difference.low:+.3f}, {difference.high:+.3f}]"
+        verdict = "no clear difference"
+        if difference.significant:
+            verdict = "B is better" if difference.mean > 0 else "B is worse"
+        rows.append((env, a, b, f"{difference.mean:+.3f}", span, difference.n, verdict))
+    console.table(
+        f"A = {comparison.a}, B = {comparison.b}: success on the same tasks",
+        ("environment", "A", "B", "B - A", "95 % interval", "tasks", "verdict"),
+        rows,
+    )
+    for env, difference in comparison.envs.items():
+        exact = "" if difference.p is None else f", McNemar exact p = {difference.p:.3g}"
+        console.say(
+            f"{env}: B won {difference.wins} and lost {difference.losses} tasks; "
+            f"interval by {difference.method}{exact}"
+        )

@@ -1,0 +1,159 @@
+"""One episode, step by step: a person types the actions, or watches a policy."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from foldgym import console
+from foldgym.cli.options import settings, write_json
+from foldgym.seeding import generator
+from foldgym.types import EnvHandle, Json, Message, Observation, Opening, Step, Trajectory
+
+if TYPE_CHECKING:
+    from foldgym.envs.base import Env
+
+_HELP = "Type a tool call, or text; :hint shows an expert's move, :quit ends the episode."
+
+
+def by_person(args: argparse.Namespace, env: Env) -> int:
+    """Reads actions from stdin until the episode or the input ends. Facts are printed last."""
+    from foldgym.tools import format_call, usage
+
+    quiet = args.json is not None
+    try:
+        observation, _ = env.reset(seed=args.seed)
+        if not quiet:
+            for tool in env.tools:
+                console.say(f"tool: {usage(tool)}")
+            console.say(_HELP)
+            _print(observation)
+        turn, over = 0, False
+        while not over:
+            action = _read(turn)
+            if action is None or action.strip() == ":quit":
+                break
+            if action.strip() == ":hint":
+                _hint(env, args.seed, turn, format_call)
+                continue
+            turn += 1
+            observation, reward, terminated, truncated, _ = env.step(action)
+            over = terminated or truncated
+            if not quiet:
+                _print(observation, reward)
+        facts = env.measure()
+    finally:
+        env.close()
+    if write_json(args.json, {"env": args.env, "seed": args.seed, "facts": facts}):
+        _print_facts(facts)
+    return 0
+
+
+def by_policy(args: argparse.Namespace) -> int:
+    """Watches a scripted policy or a checkpoint; with --json prints the trajectory."""
+    from foldgym.agents.rollout import Episode, Limits, Rollout, play
+    from foldgym.cli.players import load_player
+    from foldgym.envs.registry import maker, spec
+    from foldgym.envs.worker import open_worker
+    from foldgym.errors import UserError
+    from foldgym.memory import FullHistory
+    from foldgym.records import to_table
+    from foldgym.types import Budget, Request, Sampling
+
+    found = spec(args.env)
+    player = load_player(args.policy)
+    make = maker(args.env, **settings(args.set))
+    handle = open_worker(make, found.isolation, found.budget)
+    env = handle if args.json is not None else Narrated(handle, args.pause)
+    how = Rollout(
+        player.renderer,
+        FullHistory,
+        Sampling(args.temperature),
+        Budget(player.max_context, min(64, player.max_context - 1)),
+        Limits(found.max_turns or 32),
+    )
+
+    async def episode() -> Trajectory:
+        session = player.policy.open(args.seed, env)
+        try:
+            seat = Episode(Request(args.env, args.seed), 0, 0, args.seed)
+            return await play(env, session, how, seat)
+        finally:
+            session.close()
+
+    trajectory = asyncio.run(episode())
+    if trajectory.failed:
+        raise UserError(f"{args.env} failed during play: {trajectory.error}")
+    if write_json(args.json, to_table(trajectory)):
+        console.say(trajectory.stop.sentence)
+        _print_facts(trajectory.facts)
+    return 0
+
+
+@dataclass(slots=True)
+class Narrated:
+    """An environment whose episode is printed as it happens."""
+
+    inner: EnvHandle
+    pause: bool
+
+    async def reset(self, seed: int, options: Mapping[str, Json]) -> Opening:
+        """Prints the question."""
+        opening = await self.inner.reset(seed, options)
+        _print(opening.task.prompt)
+        return opening
+
+    async def step(self, action: Message) -> Step:
+        """Prints the action, and what came back."""
+        if self.pause and sys.stdin.isatty():
+            await asyncio.to_thread(input, "[Enter]")
+        calls = [f"{call.name} {call.arguments}" for call in action.tool_calls]
+        console.say(f"> {' ; '.join([*filter(None, [action.text]), *calls])}")
+        step = await self.inner.step(action)
+        _print(step.observation, step.reward)
+        return step
+
+    async def expert(self, style: str, seed: int) -> Message:
+        """Passed on."""
+        return await self.inner.expert(style, seed)
+
+    async def measure(self) -> dict[str, Json]:
+        """Passed on."""
+        return await self.inner.measure()
+
+    async def close(self) -> None:
+        """Passed on."""
+        await self.inner.close()
+
+
+def _read(turn: int) -> str | None:
+    """One line of input; None at its end."""
+    if sys.stdin.isatty():
+        sys.stdout.write(f"[{turn + 1}] > ")
+        sys.stdout.flush()
+    line = sys.stdin.readline()
+    return line.rstrip("\n") if line else None
+
+
+def _hint(env: Env, seed: int, turn: int, format_call: Callable[..., str]) -> None:
+    if not env.experts:
+        console.note("this environment has no expert to ask")
+        return
+    move = env.expert(env.experts[0], generator(seed, "hint", turn))
+    calls = [format_call(call, env.tools) for call in move.tool_calls]
+    console.note(f"hint: {' ; '.join(calls) or move.text}")
+
+
+def _print(observation: Observation, reward: float = 0.0) -> None:
+    for message in observation:
+        console.say(f"[{message.role}] {message.text}")
+    if reward:
+        console.say(f"(reward {reward:g})")
+
+
+def _print_facts(facts: Mapping[str, Json]) -> None:
+    console.say("facts: " + ", ".join(f"{name} = {value!r}" for name, value in facts.items()))
