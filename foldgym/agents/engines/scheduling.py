@@ -1,0 +1,265 @@
+"""When rows run: in rounds that do not depend on time, or as they come.
+
+`Rounds` waits until every open session wants a token, then runs them all inside the event loop:
+the same episodes give the same bits however slow their environments are. `Stream` runs rows in a
+thread as they come, so that a slow environment delays only itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from foldgym.agents.engines.decoding import Decoder, Row, Seat
+from foldgym.errors import Bug, EngineError
+
+# Passes of the event loop without news before a round starts. A place that one episode left is
+# taken by the next after a few passes (a lock, a task, a future); the round must not run between.
+_SETTLE = 12
+_IDLE_SECONDS = 1.0  # between looks of an idle thread at whether anybody is left
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ticket:
+    """A row and who waits for it."""
+
+    row: Row
+    future: asyncio.Future[Row]
+    loop: asyncio.AbstractEventLoop
+
+    def deliver(self) -> None:
+        """In the waiting loop: hand over the row, or what went wrong."""
+        if not self.future.done():
+            if self.row.error:
+                failure = EngineError(self.row.error)
+                failure.__cause__ = self.row.cause
+                self.future.set_exception(failure)
+            else:
+                self.future.set_result(self.row)
+
+
+class Scheduler(Protocol):
+    """Sees sessions come and go and their rows in between."""
+
+    def enter(self, seat: Seat) -> None:
+        """A session opened."""
+        ...
+
+    def leave(self, seat: Seat) -> None:
+        """A session closed."""
+        ...
+
+    def submit(self, ticket: Ticket) -> None:
+        """A session wants a completion."""
+        ...
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """A session no longer waits, for whatever reason."""
+        ...
+
+    def advance(self, version: int) -> None:
+        """The weights changed; nothing held is true any more."""
+        ...
+
+
+class Rounds:
+    """A round starts when every open session waits; rows stand in the order of opening.
+
+    A session belongs to the event loop it was opened in; when that loop is gone, so is it.
+    """
+
+    def __init__(self, decoder: Decoder, max_batch: int, version: int = 0) -> None:
+        self._decoder = decoder
+        self._max_batch = max_batch
+        self._version = version
+        self._open: dict[int, asyncio.AbstractEventLoop | None] = {}
+        self._waiting: dict[int, Ticket] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._quiet = 0
+        self._ticking = False
+
+    def enter(self, seat: Seat) -> None:
+        """A session opened."""
+        self._open[seat.number] = _running()
+        self._news()
+
+    def leave(self, seat: Seat) -> None:
+        """A session closed."""
+        self._open.pop(seat.number, None)
+        self._news()
+
+    def submit(self, ticket: Ticket) -> None:
+        """A session wants a completion."""
+        self._open[ticket.row.seat.number] = ticket.loop
+        self._waiting[ticket.row.seat.number] = ticket
+        self._news()
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """A session no longer waits."""
+        self._waiting.pop(ticket.row.seat.number, None)
+
+    def advance(self, version: int) -> None:
+        """The weights changed."""
+        self._version = version
+        self._decoder.forget()
+
+    def _news(self) -> None:
+        loop = _running()
+        if loop is None:
+            return
+        if loop is not self._loop:
+            for number in _orphans(self._open):
+                del self._open[number]
+                self._waiting.pop(number, None)
+            self._loop, self._ticking = loop, False
+        self._quiet = 0
+        if not self._ticking:
+            self._ticking = True
+            loop.call_soon(self._tick, loop)
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        if loop is not self._loop:
+            return
+        self._ticking = False
+        if not self._waiting or self._waiting.keys() != self._open.keys():
+            return  # whoever is missing will wait, or leave, and that is news
+        self._quiet += 1
+        if self._quiet < _SETTLE:
+            self._ticking = True
+            loop.call_soon(self._tick, loop)
+            return
+        tickets = [self._waiting[number] for number in sorted(self._waiting)]
+        self._waiting.clear()
+        for first in range(0, len(tickets), self._max_batch):
+            block = tickets[first : first + self._max_batch]
+            self._run([ticket.row for ticket in block])
+        for ticket in tickets:
+            ticket.deliver()
+
+    def _run(self, rows: list[Row]) -> None:
+        for row in rows:
+            row.version = self._version
+        try:
+            self._decoder.admit(rows)
+            while self._decoder.live:
+                self._decoder.step()
+        except Exception as error:  # a forward pass failed: every row of the batch is lost
+            _lose(rows, error)
+        finally:
+            if not all(row.over for row in rows) or any(row.cause for row in rows):
+                self._decoder.forget()  # interrupted half-way
+
+
+class Stream:
+    """Continuous batching in one daemon thread, which lives while sessions are open."""
+
+    def __init__(self, decoder: Decoder, max_batch: int, version: int = 0) -> None:
+        self._decoder = decoder
+        self._max_batch = max_batch
+        self._version = version
+        self._news = threading.Condition()
+        self._busy = threading.Lock()  # held by whoever uses the decoder
+        self._open: dict[int, asyncio.AbstractEventLoop | None] = {}
+        self._arrived: list[Ticket] = []
+        self._running: list[Ticket] = []
+        self._thread: threading.Thread | None = None
+
+    def enter(self, seat: Seat) -> None:
+        """A session opened."""
+        with self._news:
+            self._open[seat.number] = _running()
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._work, name="foldgym-engine", daemon=True
+                )
+                self._thread.start()
+
+    def leave(self, seat: Seat) -> None:
+        """A session closed."""
+        with self._news:
+            self._open.pop(seat.number, None)
+            self._news.notify()
+
+    def submit(self, ticket: Ticket) -> None:
+        """A session wants a completion."""
+        with self._news:
+            self._arrived.append(ticket)
+            self._news.notify()
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """A session no longer waits; its row is dropped at the next step."""
+        ticket.row.dropped = True
+
+    def advance(self, version: int) -> None:
+        """The weights changed. Raises `Bug` while rows are being sampled."""
+        with self._busy:
+            running = sum(not ticket.row.over for ticket in self._running)
+            if running:
+                raise Bug(
+                    f"advance() while {running} sessions are sampling: their tokens would come "
+                    "from two sets of weights; change weights only when no session waits"
+                )
+            self._version = version
+            self._decoder.forget()
+
+    def _work(self) -> None:
+        while True:
+            with self._news:
+                self._running = [ticket for ticket in self._running if not ticket.row.over]
+                while not self._arrived and not self._running:
+                    for number in _orphans(self._open):
+                        del self._open[number]
+                    if not self._open:
+                        self._thread = None
+                        return
+                    self._news.wait(_IDLE_SECONDS)
+                room = self._max_batch - len(self._running)
+                taken, self._arrived = self._arrived[:room], self._arrived[room:]
+                taken = [ticket for ticket in taken if not ticket.row.dropped]
+                self._running += taken
+            with self._busy:
+                self._advance_rows([ticket.row for ticket in taken])
+            for ticket in self._running:
+                if ticket.row.over:
+                    _tell(ticket)
+
+    def _advance_rows(self, arrived: list[Row]) -> None:
+        for row in arrived:
+            row.version = self._version
+        try:
+            if arrived:
+                self._decoder.admit(arrived)
+            elif self._running:
+                self._decoder.step()
+        except Exception as error:  # a forward pass failed: every row of the batch is lost
+            _lose((ticket.row for ticket in self._running), error)
+            self._decoder.forget()
+
+
+def _running() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _orphans(homes: Mapping[int, asyncio.AbstractEventLoop | None]) -> list[int]:
+    """Sessions that nobody closed although their event loop is gone."""
+    return [number for number, home in homes.items() if home is not None and home.is_closed()]
+
+
+def _lose(rows: Iterable[Row], error: Exception) -> None:
+    for row in rows:
+        if not row.over:
+            row.error = f"session {row.seat.number}: {type(error).__name__}: {error}"
+            row.cause = error
+
+
+def _tell(ticket: Ticket) -> None:
+    try:
+        ticket.loop.call_soon_threadsafe(ticket.deliver)
+    except RuntimeError:  # the loop is closed: nobody waits
+        ticket.row.dropped = True

@@ -1,0 +1,173 @@
+"""Text to ids and back: no text can ever become a control id, and our own tokenizers lose nothing.
+
+A tokenizer that `train_tokenizer` makes is a byte-level BPE. It treats every line as if it began
+with a space, so that a word has the same ids at the start of a line, of a message and inside it
+(a small model copies names, and a name that looks different in each place is learnt twice).
+Digits and punctuation marks stay single.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from pathlib import Path
+
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+from foldgym.errors import CheckpointError, ConfigError, DataError, UnknownName
+from foldgym.types import Ids
+
+CONTROLS = ("<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>", "<|end|>")
+CHATML_CONTROLS = ("<|im_start|>", "<|im_end|>")
+
+# a word, a digit or a mark, each with the one space before it; a line break; other white space
+_PIECES = r" ?[\p{L}\p{M}_]+| ?\p{N}|\n| ?[^\s\p{L}\p{M}\p{N}_]|[^\S\n]+(?=[^\S\n]|$)|\s"
+_REMEMBERED = 1 << 16  # texts; documents and observations repeat within a training step
+
+
+class Tokenizer:
+    """Wraps a `tokenizers.Tokenizer`; the ids of its special tokens are the control ids.
+
+    >>> tokenizer = train_tokenizer(["where is tusmol ?"], vocab_size=300)
+    >>> tokenizer.decode(tokenizer.encode("<|end|> is text")), tokenizer.control("<|end|>")
+    ('<|end|> is text', 5)
+
+    Raises `CheckpointError` if some text would be encoded as a control id after all.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        self._backend = backend
+        self._backend.encode_special_tokens = True
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._controls = {
+            token.content: number
+            for number, token in sorted(backend.get_added_tokens_decoder().items())
+            if token.special
+        }
+        self._names = {number: name for name, number in self._controls.items()}
+        self._known: dict[str, Ids] = {}
+        for name in self._controls:
+            found = self._names.keys() & set(self.encode(f"a{name}b {name}"))
+            if found:
+                raise CheckpointError(
+                    f"tokenizer encodes the text {name!r} as control id {min(found)}: any text "
+                    "could forge a message; use one that keeps special tokens out of plain text"
+                )
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids run from 0 to `vocab_size - 1`, control ids included."""
+        highest = max(self._backend.get_vocab(with_added_tokens=True).values(), default=-1)
+        return highest + 1
+
+    def controls(self) -> Mapping[str, int]:
+        """Every control token and its id, in the order of the ids."""
+        return dict(self._controls)
+
+    def control(self, name: str) -> int:
+        """The id of a control token; raises `UnknownName`."""
+        if name not in self._controls:
+            raise UnknownName("control token", name, self._controls)
+        return self._controls[name]
+
+    def encode(self, text: str) -> Ids:
+        """Ids of `text`, none of them a control id. Lone surrogates become U+FFFD."""
+        known = self._known.get(text)
+        if known is not None:
+            return known
+        clean = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        ids = tuple(self._backend.encode(clean, add_special_tokens=False).ids)
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[text] = ids
+        return ids
+
+    def decode(self, ids: Iterable[int], skip_control: bool = False) -> str:
+        """The text of `ids`; control ids show as their names, or not at all."""
+        parts: list[str] = []
+        for is_control, run in groupby(ids, self._names.__contains__):
+            if not is_control:
+                parts.append(self._backend.decode(list(run), skip_special_tokens=False))
+            elif not skip_control:
+                parts += [self._names[number] for number in run]
+        return "".join(parts)
+
+    def save(self, folder: str | Path) -> None:
+        """Write `tokenizer.json` and `tokenizer_config.json`, as `AutoTokenizer` reads them."""
+        folder = Path(folder)
+        settings: dict[str, object] = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "clean_up_tokenization_spaces": False,
+            "additional_special_tokens": list(self._controls),
+        }
+        roles = (("pad_token", "<|pad|>"), ("eos_token", "<|end|>"))
+        settings |= {role: name for role, name in roles if name in self._controls}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "tokenizer.json").write_text(self._backend.to_str(), encoding="utf-8")
+            (folder / "tokenizer_config.json").write_text(
+                json.dumps(settings, indent=2) + "\n", encoding="utf-8"
+            )
+        except OSError as error:
+            raise DataError(f"could not write the tokenizer to {folder}: {error}") from error
+
+
+def load_tokenizer(folder: str | Path) -> Tokenizer:
+    """The tokenizer of a Hugging Face folder; raises `CheckpointError`."""
+    path = Path(folder) / "tokenizer.json"
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder} has no tokenizer.json; save the tokenizer in the fast format "
+            "(AutoTokenizer.from_pretrained(...).save_pretrained(...))"
+        )
+    try:
+        backend = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception for every malformed file
+        raise CheckpointError(f"{path} is no tokenizer: {error}") from error
+    return Tokenizer(backend)
+
+
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, controls: Iterable[str] = CONTROLS
+) -> Tokenizer:
+    """Train a tokenizer on `texts`: the same texts give the same tokenizer.
+
+    Control tokens take the ids from 0 in the order given, then come 256 bytes, then what is
+    merged. `vocab_size` counts all of them; too few texts give a smaller vocabulary. Every
+    text survives `decode(encode(text))`. Raises `ConfigError` if nothing could be merged.
+    """
+    controls = tuple(controls)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    if len(set(controls)) < len(controls) or not all(controls):
+        raise ConfigError(f"control tokens must be different and not empty, not {controls}")
+    if vocab_size <= len(alphabet) + len(controls):
+        raise ConfigError(
+            f"vocab_size is {vocab_size} but {len(alphabet)} bytes and {len(controls)} control "
+            f"tokens come first; give more than {len(alphabet) + len(controls)}"
+        )
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.Replace("\n", "\n "), normalizers.Prepend(" ")]
+    )
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(tokenizers.Regex(_PIECES), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    backend.decoder = decoders.Sequence(
+        [decoders.ByteLevel(), decoders.Replace("\n ", "\n"), decoders.Strip(" ", 1, 0)]
+    )
+    backend.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=list(controls),
+            initial_alphabet=alphabet,
+            show_progress=False,
+        ),
+    )
+    return Tokenizer(backend)

@@ -1,0 +1,155 @@
+"""A policy that samples from a transformers model in this process, and keeps what it computed.
+
+    policy = TorchPolicy(model, renderer.stop_ids, pad_id=0)
+    session = policy.open(seed, env)
+    completion = await session.sample(Prompt(ids), Sampling(temperature=1.0, max_tokens=32))
+    session.close()
+
+Each session has its own random stream, so what it samples does not depend on which other sessions
+share its batches (beyond float rounding). Keys and values are kept from turn to turn: a prompt
+that begins like the last one costs only what follows; after a fold the common beginning is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Literal
+
+from foldgym.agents.engines import scoring
+from foldgym.agents.engines.decoding import Row, Seat
+from foldgym.agents.engines.scheduling import Rounds, Scheduler, Stream, Ticket
+from foldgym.agents.engines.solo import make_decoder
+from foldgym.errors import Bug, ConfigError, EngineError
+from foldgym.seeding import generator
+from foldgym.types import Completion, EnvHandle, Finish, Ids, Prompt, Sampling, Session
+
+SCHEDULERS = {"rounds": Rounds, "dynamic": Stream}
+
+
+class TorchPolicy:
+    """A `Policy` and a `Scorer` over `model`, whose weights a learner may change in between.
+
+    `stop_ids` end a completion and belong to it. `batching="rounds"` gives equal bits run after
+    run: a batch starts when every open session waits for it, so open the session of the next
+    episode before (or within the same moment as) closing that of the last, and let no session
+    stay open without sampling. `"dynamic"` batches whoever waits, in a thread. At most
+    `max_batch` rows share a forward pass.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        stop_ids: Sequence[int],
+        *,
+        pad_id: int,
+        batching: Literal["rounds", "dynamic"] = "rounds",
+        max_batch: int = 256,
+        device: str | None = None,
+    ) -> None:
+        config = model.config.get_text_config()
+        wrong = [token for token in (*stop_ids, pad_id) if not 0 <= token < config.vocab_size]
+        if wrong:
+            raise ConfigError(f"id {wrong[0]} is outside the model's {config.vocab_size} ids")
+        if not stop_ids:
+            raise ConfigError("no stop ids: no completion would ever end; give at least one")
+        if max_batch < 1:
+            raise ConfigError(f"max_batch is {max_batch}; give at least 1")
+        if batching not in SCHEDULERS:
+            raise ConfigError(f"batching is {batching!r}; use one of {', '.join(SCHEDULERS)}")
+        self.model = model.to(device) if device else model
+        self.pad_id = pad_id
+        self.max_positions: float = getattr(config, "max_position_embeddings", None) or math.inf
+        self._decoder = make_decoder(self.model, stop_ids, pad_id)
+        self._scheduler: Scheduler = SCHEDULERS[batching](self._decoder, max_batch)
+        self._version = 0
+        self._opened = 0
+
+    @property
+    def version(self) -> int:
+        """How often the weights have changed."""
+        return self._version
+
+    def advance(self, version: int | None = None) -> None:
+        """The weights changed: count it and forget all keys and values.
+
+        `version` sets the number instead (a resumed run). Raises `Bug` while rows are sampled.
+        """
+        new = self._version + 1 if version is None else version
+        self._scheduler.advance(new)
+        self._version = new
+
+    def open(self, seed: int, env: EnvHandle | None = None) -> Session:
+        """A session whose random stream is `seed`'s; `env` is not looked at."""
+        seat = Seat(self._opened, generator(seed, "engine"))
+        self._opened += 1
+        return TorchSession(seat, self._scheduler, self.max_positions)
+
+    def logprobs(self, prompt: Ids, target: Ids) -> tuple[float, ...]:
+        """log p(target | prompt) at temperature 1, one per target id."""
+        return self.score([(prompt, target)])[0]
+
+    def score(self, pairs: Sequence[tuple[Ids, Ids]]) -> list[tuple[float, ...]]:
+        """`logprobs` of many (prompt, target) pairs at once."""
+        longest = max((len(prompt) + len(target) for prompt, target in pairs), default=0)
+        if longest > self.max_positions:
+            raise EngineError(
+                f"{longest} ids to score, but the model has {self.max_positions} positions"
+            )
+        return scoring.score(self.model, pairs, self.pad_id)
+
+    def counters(self) -> dict[str, float]:
+        """Since the start: prefilled, reused, padded and decoded tokens, forwards, seconds."""
+        return asdict(self._decoder.counters)
+
+
+class TorchSession:
+    """One episode's side of a `TorchPolicy`."""
+
+    def __init__(self, seat: Seat, scheduler: Scheduler, max_positions: float) -> None:
+        self._seat = seat
+        self._scheduler = scheduler
+        self._max_positions = max_positions
+        self._waits = False
+        scheduler.enter(seat)
+
+    async def sample(self, prompt: Prompt, sampling: Sampling) -> Completion:
+        """Continue `prompt.ids`. A completion that reaches the model's last position ends there.
+
+        Raises `EngineError` when the prompt leaves no room, or the model gives no finite numbers.
+        """
+        number, length = self._seat.number, len(prompt.ids)
+        if self._seat.closed or self._waits:
+            why = "is closed" if self._seat.closed else "already waits for a completion"
+            raise Bug(f"session {number} {why}")
+        if sampling.max_tokens < 1 or sampling.temperature < 0:
+            raise ConfigError(f"cannot sample with {sampling}: max_tokens >= 1, temperature >= 0")
+        room = self._max_positions - length
+        if not length or room < 1:
+            raise EngineError(
+                f"session {number}: a prompt of {length} ids leaves nothing to sample in the "
+                f"model's {self._max_positions} positions"
+                if length
+                else f"session {number}: an empty prompt; give at least one id"
+            )
+        loop = asyncio.get_running_loop()
+        limit = int(min(sampling.max_tokens, room))
+        row = Row(self._seat, prompt.ids, sampling.temperature, limit)
+        ticket = Ticket(row, loop.create_future(), loop)
+        self._waits = True
+        try:
+            self._scheduler.submit(ticket)
+            row = await ticket.future
+        finally:
+            self._waits = False
+            self._scheduler.withdraw(ticket)
+        finish = row.finish or Finish.LENGTH
+        return Completion(tuple(row.ids), tuple(row.logprobs), row.version, finish)
+
+    def close(self) -> None:
+        """Give back what the session holds; closing twice does nothing."""
+        if not self._seat.closed:
+            self._seat.closed = True
+            self._scheduler.leave(self._seat)
