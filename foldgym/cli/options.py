@@ -60,6 +60,8 @@ def write_json(target: str | None, value: Json) -> bool:
         sys.stdout.write(text)
         return False
     path = Path(target)
+    if path.suffix in (".toml", ".py"):  # `--json run.toml`: surely not meant to be replaced
+        raise DataError(f"--json {path}: not over a {path.suffix} file; put --json last")
     half = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

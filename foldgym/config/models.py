@@ -192,6 +192,8 @@ class SftSection(Optimiser):
     steps: Positive = 450
     batch: Positive = 32
     expert: Name = "optimal"
+    trajectories: str = ""  # a recorded file to clone instead of the expert
+    min_reward: float = 0.0  # of a recorded trajectory
     context_weight: NonNegative = 0.2
     lr: Rate = 3e-3
     betas: tuple[Beta, Beta] = (0.9, 0.98)

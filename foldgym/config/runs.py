@@ -144,6 +144,10 @@ class SftRun(Run):
         """Options that have no effect with the chosen parts, each with its reason."""
         yield from super().inert()
         yield from _optimiser_inert("sft", self.sft)
+        if not self.sft.trajectories:
+            yield "sft.min_reward", "sft.trajectories names no recorded file"
+        elif self.policy is not None:
+            yield "sft.expert", "recorded trajectories are cloned"
         if self.policy is not None:
             yield "tokenizer", "the policy to continue brings its own"
             yield "renderer", "it is policy.renderer when a policy is continued"
