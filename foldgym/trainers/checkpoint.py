@@ -31,6 +31,10 @@ FORMAT = 1
 _MANIFEST, _STATE, _TENSORS = "manifest.json", "state.json", "optimizer.pt"
 
 
+class NoCheckpoint(CheckpointError):
+    """There is none yet, which is something else than a damaged one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """What was saved besides the model: `state` is plain JSON, `tensors` what torch saved."""
@@ -86,12 +90,15 @@ def save(
 
 
 def latest(root: Path) -> Path:
-    """The newest checkpoint of a run folder or of its `checkpoints` folder."""
+    """The newest checkpoint of a run folder or of its `checkpoints` folder.
+
+    Raises `NoCheckpoint`.
+    """
     for place in (root / "checkpoints", root):
         found = _steps(place)
         if found:
             return found[-1]
-    raise CheckpointError(f"no checkpoint in {root}; a run writes them to checkpoints/step-NNNNNN")
+    raise NoCheckpoint(f"no checkpoint in {root}; a run writes them to checkpoints/step-NNNNNN")
 
 
 def load(path: Path) -> Checkpoint:
@@ -147,7 +154,7 @@ def _disk(what: Path) -> Generator[None]:
         text = reason.strerror if isinstance(reason, OSError) else str(reason)
         raise DataError(
             f"cannot write checkpoint {what}: {text}; earlier checkpoints are untouched. "
-            "Make room, or set `output` to another disk, and resume"
+            "Make room and resume"
         ) from problem
 
 

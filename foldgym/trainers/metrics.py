@@ -1,0 +1,102 @@
+"""What a run writes down: metrics, timings and trajectories, each a JSONL file with an offset.
+
+`metrics.jsonl` holds only values that are the same whenever the run is repeated; wall-clock times
+have a file of their own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from foldgym.records import JsonlWriter, to_table
+from foldgym.types import Group, Json
+
+METRICS, TIMINGS, TRAJECTORIES = "metrics.jsonl", "timings.jsonl", "trajectories.jsonl"
+
+
+class RunLog:
+    """The files of a run folder, cut back to `offsets` (without, to nothing).
+
+    Raises `DataError` when they cannot be written, or are shorter than the offsets say.
+    """
+
+    def __init__(
+        self, folder: Path, offsets: Mapping[str, int] | None = None, trajectories: bool = True
+    ) -> None:
+        names = (METRICS, TIMINGS, TRAJECTORIES) if trajectories else (METRICS, TIMINGS)
+        self._files = {name: JsonlWriter(folder / name) for name in names}
+        for name, file in self._files.items():
+            file.truncate_to((offsets or {}).get(name, 0))
+
+    def step(self, step: int, metrics: Mapping[str, Json], seconds: Mapping[str, float]) -> None:
+        """One line each of metrics and timings."""
+        self._files[METRICS].write({"step": step, **metrics})
+        self._files[TIMINGS].write({"step": step, **seconds})
+
+    def trajectories(self, step: int, groups: Sequence[Group], kept: bool) -> None:
+        """One line per episode, failures included; nothing if the run keeps none."""
+        file = self._files.get(TRAJECTORIES)
+        if file is None:
+            return
+        for number, group in enumerate(groups):
+            notes: dict[str, Json] = {"step": step, "group": number, "kept": kept}
+            for trajectory, reward in zip(group.trajectories, group.rewards, strict=True):
+                file.write(to_table(trajectory, reward, **notes))
+            for trajectory in group.failures:
+                file.write(to_table(trajectory, **notes))
+
+    def offsets(self) -> dict[str, int]:
+        """Bytes per file, all of them on the disk when this returns."""
+        for file in self._files.values():
+            with file.path.open("rb") as handle:
+                os.fsync(handle.fileno())
+        return {name: file.offset for name, file in self._files.items()}
+
+    def close(self) -> None:
+        """Closes all files."""
+        for file in self._files.values():
+            file.close()
+
+
+def summary(groups: Sequence[Group]) -> dict[str, float]:
+    """Means over the trajectories of a step: reward, success, turns, tokens, segments, ...
+
+    `degenerate` is the share of groups whose rewards are all equal.
+    """
+    trajectories = [t for group in groups for t in group.trajectories]
+    if not trajectories:
+        return {"episodes": 0.0, "failures": float(sum(len(g.failures) for g in groups))}
+    totals = [[reward.total for reward in group.rewards] for group in groups if group.rewards]
+    found: dict[str, float] = {
+        "reward": fmean(x for group in totals for x in group),
+        "success": fmean(float(bool(t.facts.get("success"))) for t in trajectories),
+        "turns": fmean(len(t.turns) for t in trajectories),
+        "segments": fmean(len(t.segments) for t in trajectories),
+        "sampled_tokens": fmean(t.trained for t in trajectories),
+        "problems": fmean(any(turn.problem for turn in t.turns) for t in trajectories),
+        "degenerate": fmean(float(max(group) == min(group)) for group in totals),
+        "episodes": float(len(trajectories)),
+        "failures": float(sum(len(group.failures) for group in groups)),
+    }
+    parts = sorted({name for group in groups for r in group.rewards for name in r.parts})
+    if len(parts) > 1:
+        for name in parts:
+            found[f"reward/{name}"] = fmean(
+                r.parts.get(name, 0.0) for group in groups for r in group.rewards
+            )
+    envs = sorted({t.env for t in trajectories})
+    if len(envs) > 1:
+        for env in envs:
+            found[f"success/{env}"] = fmean(
+                float(bool(t.facts.get("success"))) for t in trajectories if t.env == env
+            )
+    return found
+
+
+def headline(metrics: Mapping[str, Json]) -> str:
+    """The few numbers that a person watches."""
+    shown = ("reward", "success", "turns", "nll", "entropy", "logprob_gap_max", "grad_norm")
+    return "  ".join(f"{name} {metrics[name]:.3g}" for name in shown if name in metrics)

@@ -1,0 +1,185 @@
+"""`foldgym sft`: behaviour cloning of scripted experts or recorded trajectories.
+
+The batch code is that of reinforcement learning: credit 1 on every sampled id. Demonstrations are
+played afresh for every batch, so the model sees no episode twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from foldgym.agents.engines.models import init_model, write_policy
+from foldgym.agents.engines.scripted import ExpertPolicy
+from foldgym.agents.engines.tokenizer import CHATML_CONTROLS, CONTROLS, train_tokenizer
+from foldgym.agents.renderers import Renderer, make_renderer
+from foldgym.agents.rollout import Limits, Rollout, rollout
+from foldgym.config import SftRun
+from foldgym.errors import DataError
+from foldgym.memory import FullHistory
+from foldgym.records import RecordReader
+from foldgym.seeding import derive_seed, generator
+from foldgym.trainers import checkpoint
+from foldgym.trainers.batch import make_batch
+from foldgym.trainers.learner import TorchLearner
+from foldgym.trainers.listener import Listener
+from foldgym.trainers.losses import policy_gradient
+from foldgym.trainers.metrics import RunLog, headline, summary
+from foldgym.trainers.optim import Optim
+from foldgym.trainers.samplers import uniform
+from foldgym.trainers.train import CHECKPOINTS, Clock, Progress, new_folder, write_run
+from foldgym.trainers.wiring import Actor, Worlds, load_actor, make_actor, worlds
+from foldgym.types import Budget, Group, Request, Reward, Trajectory
+
+Demonstrate = Callable[[int], list[Group]]  # the demonstrations of one step
+_SHOWN = ("loss", "nll", "entropy", "grad_norm", "lr", "tokens", "skipped_updates")
+_ENDLESS = 1 << 30  # tokens; an expert is not held to a context while a tokenizer listens
+
+
+def sft(
+    run: SftRun, progress: Progress | None = None, demonstrations: Demonstrate | None = None
+) -> Path:
+    """Clones into a new model, or on into `[policy]`; returns the checkpoint's folder.
+
+    `demonstrations` replaces the expert of the run file, see `recorded`. Raises `ConfigError` if
+    the output folder already holds a run.
+    """
+    folder = new_folder(run)
+    mix = worlds(run.envs)
+    actor = load_actor(run.policy) if run.policy else new_actor(run, mix)
+    show = demonstrations or expert(run, mix, actor)
+    learner = TorchLearner(actor.policy, policy_gradient, optim_of(run))
+    log = RunLog(folder, trajectories=False)
+    write_run(run, folder)
+    try:
+        for step in range(1, run.sft.steps + 1):
+            clock = Clock()
+            groups = show(step)
+            clock.lap("rollout")
+            batch = make_batch(groups, context_weight=run.sft.context_weight)
+            update = learner.update(batch)
+            clock.lap("update")
+            metrics = {name: update[name] for name in _SHOWN if name in update}
+            metrics["demonstrated"] = summary(groups).get("success", 0.0)
+            log.step(step, metrics, clock.laps)
+            if progress:
+                progress(step, run.sft.steps, headline(metrics))
+        return _save(run, folder, actor, learner, log)
+    finally:
+        log.close()
+
+
+def expert(run: SftRun, mix: Worlds, actor: Actor) -> Demonstrate:
+    """Fresh episodes of the environments' own expert for every step."""
+    sampler = uniform(mix.weights, derive_seed(run.seed, "sft"), 1)
+    player = ExpertPolicy(run.sft.expert)
+    context = min(actor.policy.max_positions, _ENDLESS)
+    how = _how(actor.renderer, mix, int(context))
+
+    def demonstrate(step: int) -> list[Group]:
+        requests = sampler.plan(step, run.sft.batch)
+        seed = derive_seed(run.seed, "expert", step)
+        return _played(asyncio.run(rollout(requests, mix.open, player, how, seed, _unscored)))
+
+    return demonstrate
+
+
+def recorded(path: Path, batch: int, seed: int, least: float = 0.0) -> Demonstrate:
+    """Demonstrations from a trajectories file: those with a reward of at least `least`.
+
+    Each pass is in a new order. Raises `DataError` if none is good enough.
+    """
+    good = [
+        record.trajectory
+        for record in RecordReader(path)
+        if not record.trajectory.failed
+        and record.trajectory.trained
+        and (record.reward is None or record.reward.total >= least)
+    ]
+    if not good:
+        raise DataError(f"{path} holds no trajectory with a reward of at least {least}")
+
+    def demonstrate(step: int) -> list[Group]:
+        places = range((step - 1) * batch, step * batch)
+        chosen = [good[_order(place // len(good))[place % len(good)]] for place in places]
+        return [Group(Request(t.env, 0), (t,), (_unscored(t),)) for t in chosen]
+
+    orders: dict[int, list[int]] = {}
+
+    def _order(lap: int) -> list[int]:
+        if lap not in orders:
+            orders[lap] = list(range(len(good)))
+            generator(seed, "recorded", lap).shuffle(orders[lap])
+        return orders[lap]
+
+    return demonstrate
+
+
+def new_actor(run: SftRun, mix: Worlds) -> Actor:
+    """A model of random weights, and a tokenizer trained on what the expert's episodes say."""
+    name = "compact" if run.renderer == "auto" else run.renderer
+    listener = Listener()
+    how = _how(make_renderer(name, listener), mix, _ENDLESS)
+    sampler = uniform(mix.weights, derive_seed(run.seed, "tokenizer"), 1)
+    requests = sampler.plan(0, run.tokenizer.episodes)
+    player = ExpertPolicy(run.sft.expert)
+    _played(asyncio.run(rollout(requests, mix.open, player, how, run.seed, _unscored)))
+    controls = CONTROLS if name == "compact" else (CONTROLS[0], *CHATML_CONTROLS)
+    # sorted, because episodes that play at once are heard in any order
+    tokenizer = train_tokenizer(sorted(listener.heard), run.tokenizer.vocab_size, controls)
+    shape = run.new_model
+    renderer = make_renderer(name, tokenizer)
+    model = init_model(
+        shape.family,
+        vocab_size=tokenizer.vocab_size,
+        hidden=shape.hidden,
+        layers=shape.layers,
+        heads=shape.heads,
+        kv_heads=shape.kv_heads or None,
+        head_dim=shape.head_dim,
+        mlp=shape.mlp,
+        rope_theta=shape.rope_theta,
+        tie=shape.tie,
+        max_positions=shape.max_positions,
+        seed=derive_seed(run.seed, "model"),
+        pad_id=tokenizer.control(CONTROLS[0]),
+        stop_id=renderer.stop_ids[0],
+    )
+    return make_actor(model, tokenizer, name)
+
+
+def optim_of(run: SftRun) -> Optim:
+    """The optimiser of a cloning run; a batch is one micro-batch unless it is huge."""
+    own = ("lr", "betas", "weight_decay", "warmup", "schedule", "floor", "clip")
+    given = {name: getattr(run.sft, name) for name in own}
+    return Optim(**given, total=run.sft.steps)
+
+
+def _how(renderer: Renderer, mix: Worlds, context: int) -> Rollout:
+    return Rollout(renderer, FullHistory, budget=Budget(context, 0), limits=Limits(mix.max_turns))
+
+
+def _played(groups: list[Group]) -> list[Group]:
+    played = [group for group in groups if group.trajectories]
+    if not played:
+        failures = [failure.error for group in groups for failure in group.failures]
+        raise DataError(f"every demonstration failed, the last by {failures[-1]}")
+    return played
+
+
+def _unscored(trajectory: Trajectory) -> Reward:
+    return Reward(0.0, 0.0)
+
+
+def _save(run: SftRun, folder: Path, actor: Actor, learner: TorchLearner, log: RunLog) -> Path:
+    metadata: Mapping[str, object] = {"step": run.sft.steps, "expert": run.sft.expert}
+    return checkpoint.save(
+        folder / CHECKPOINTS,
+        run.sft.steps,
+        lambda path: write_policy(
+            path, actor.policy.model, actor.tokenizer, actor.renderer_name, metadata
+        ),
+        {"offsets": log.offsets()},
+        {"learner": learner.state()},
+    )

@@ -1,0 +1,294 @@
+"""`foldgym train`: the update loop, what it is made of, and how it resumes.
+
+runs/NAME/
+    run.toml                the run file with every default that has an effect
+    metrics.jsonl           one line a step, the same whenever the run is repeated
+    timings.jsonl           seconds of the same steps
+    trajectories.jsonl      every episode (schema: `foldgym.records`)
+    checkpoints/step-N/     see `foldgym.trainers.checkpoint`
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from foldgym.agents.engines.models import load_policy, write_policy
+from foldgym.agents.evaluate import evaluate, tasks
+from foldgym.agents.rollout import Rollout, Score, rollout
+from foldgym.config import AlgorithmSection, Run, TrainRun, dump, load, plug
+from foldgym.errors import ConfigError, DataError
+from foldgym.rewards import make_rubric
+from foldgym.seeding import derive_seed
+from foldgym.trainers import checkpoint
+from foldgym.trainers.advantages import ADVANTAGES
+from foldgym.trainers.batch import Zero, make_batch
+from foldgym.trainers.learner import TorchLearner
+from foldgym.trainers.losses import LOSSES, scales
+from foldgym.trainers.losses.kl import kl_loss
+from foldgym.trainers.metrics import RunLog, headline, summary
+from foldgym.trainers.optim import Optim
+from foldgym.trainers.penalty import penalised
+from foldgym.trainers.samplers import SAMPLERS
+from foldgym.trainers.wiring import Actor, Worlds, how_to_play, load_actor, policy_folder, worlds
+from foldgym.types import AdvantageFn, Batch, Group, Sampler, Verdict
+
+RUN_FILE, CHECKPOINTS = "run.toml", "checkpoints"
+Progress = Callable[[int, int, str], None]  # steps done, steps in all, the numbers to watch
+
+
+@dataclass(slots=True)
+class Job:
+    """Everything a run is made of; `step` counts the updates already made."""
+
+    run: TrainRun
+    folder: Path
+    actor: Actor
+    mix: Worlds
+    held_out: Worlds
+    how: Rollout
+    score: Score
+    sampler: Sampler
+    advantage: AdvantageFn
+    learner: TorchLearner
+    log: RunLog
+    step: int = 0
+
+
+async def improve(job: Job, progress: Progress | None = None) -> None:
+    """The loop: play, judge, give credit, update, write down."""
+    plan = job.run.train
+    if job.step == 0 and plan.checkpoint_every:
+        save(job)
+    for step in range(job.step + 1, plan.steps + 1):
+        clock = Clock()
+        groups, rejected = await collect(job, step)
+        clock.lap("rollout")
+        metrics = summary(groups)
+        batch = credited(job, groups)
+        metrics |= job.learner.update(batch) | job.sampler.update(groups, rejected)
+        clock.lap("update")
+        if plan.eval_every and (step % plan.eval_every == 0 or step == plan.steps):
+            metrics |= await held_out(job)
+            clock.lap("evaluate")
+        job.log.step(step, metrics, clock.laps)
+        job.step = step
+        if step == plan.steps or (plan.checkpoint_every and step % plan.checkpoint_every == 0):
+            save(job)
+        if progress:
+            progress(step, plan.steps, headline(metrics))
+
+
+async def collect(job: Job, step: int) -> tuple[list[Group], list[Group]]:
+    """Groups that the sampler accepts, as many as a step wants, and those it rejected."""
+    accepted: list[Group] = []
+    rejected: list[Group] = []
+    rounds = 0
+    while len(accepted) < job.run.train.groups:
+        requests = job.sampler.plan(step, job.run.train.groups - len(accepted))
+        seed = derive_seed(job.run.seed, "rollout", step, rounds)
+        policy = job.actor.policy
+        groups = await rollout(requests, job.mix.open, policy, job.how, seed, job.score)
+        for group in groups:
+            kept = job.sampler.judge(group) is Verdict.ACCEPT
+            (accepted if kept else rejected).append(group)
+            job.log.trajectories(step, [group], kept)
+        rounds += 1
+    return accepted, rejected
+
+
+def credited(job: Job, groups: Sequence[Group]) -> Batch:
+    """The batch of a step; with k1, the KL has become part of the rewards first."""
+    algorithm = job.run.algorithm
+    if algorithm.kl.use == "k1":
+        reference = job.learner.with_reference(make_batch(groups))
+        groups = penalised(groups, reference, algorithm.kl.coef)
+    groups, credits = job.sampler.weigh(groups, job.advantage(groups))
+    return make_batch(
+        groups, credits, algorithm.aggregation, norm=algorithm.norm, zero=_zero(algorithm)
+    )
+
+
+def _zero(algorithm: AlgorithmSection) -> Zero:
+    """Rows without credit are skipped where that is known to change nothing."""
+    if algorithm.zero != "auto":
+        return algorithm.zero
+    plain = algorithm.loss.use in ("policy_gradient", "ppo_clip")
+    return "skip" if plain and algorithm.kl.use in ("none", "k1") else "keep"
+
+
+async def held_out(job: Job) -> dict[str, float]:
+    """Success, score and turns on the same held-out tasks every time."""
+    run = job.run
+    requests = [
+        request
+        for env in job.held_out.weights
+        for request in tasks(env, run.train.eval_episodes, run.seed)
+    ]
+    seed = derive_seed(run.seed, "evaluate")
+    report, _ = await evaluate(
+        requests, job.held_out.open, job.actor.policy, job.how, seed, job.score
+    )
+    found: dict[str, float] = {}
+    for env, result in report.envs.items():
+        found[f"eval/{env}/success"] = result.success.mean
+        found[f"eval/{env}/score"] = result.score.mean
+        found[f"eval/{env}/turns"] = result.turns.mean
+    return found
+
+
+# ---------------------------------------------------------------- starting and resuming
+
+
+def train(run: TrainRun, progress: Progress | None = None) -> Path:
+    """Runs a run file to its end and returns the run's folder.
+
+    Raises `ConfigError` if the folder already holds a run, and any `UserError` of a wrong part
+    before the folder is touched.
+    """
+    folder = new_folder(run)
+    job = build(run, folder)
+    write_run(run, folder)
+    return _drive(job, progress)
+
+
+def resume(folder: Path, progress: Progress | None = None, overrides: Sequence[str] = ()) -> Path:
+    """Continues a run from its newest checkpoint as if it had never stopped.
+
+    On a CPU the result is equal bit for bit. A run killed before its first checkpoint starts
+    again. `overrides` change the run file, to make it longer say.
+    """
+    run = load(TrainRun, folder / RUN_FILE, overrides)
+    try:
+        found = checkpoint.load(checkpoint.latest(folder / CHECKPOINTS))
+    except checkpoint.NoCheckpoint:
+        found = None
+    job = build(run, folder, found)
+    if overrides:
+        write_run(run, folder)
+    return _drive(job, progress)
+
+
+def build(run: TrainRun, folder: Path, found: checkpoint.Checkpoint | None = None) -> Job:
+    """All parts of a run, in the state of the checkpoint if there is one."""
+    mix, held = worlds(run.envs), worlds(run.envs, "val")
+    algorithm, sampler = run.algorithm, plug("sampler", run.sampler, SAMPLERS, "sampler")
+    advantage = plug("advantage", algorithm.advantage, ADVANTAGES, "algorithm.advantage")
+    loss = plug("loss", algorithm.loss, LOSSES, "algorithm.loss")
+    scales(algorithm.aggregation, np.zeros(0), algorithm.norm)  # refuses a wrong pair now
+    section = (
+        run.policy if found is None else run.policy.model_copy(update={"path": str(found.path)})
+    )
+    torch.manual_seed(derive_seed(run.seed, "torch"))
+    actor = load_actor(section)
+    job = Job(
+        run,
+        folder,
+        actor,
+        mix,
+        held,
+        how_to_play(run.rollout, run.memory, actor.renderer, mix.max_turns),
+        make_rubric(run.reward).score,
+        sampler(mix.weights, derive_seed(run.seed, "sampler"), run.train.group_size),
+        advantage,
+        learner_of(run, actor, loss),
+        RunLog(folder, found.state["offsets"] if found else None, run.train.trajectories),
+    )
+    if found is not None:
+        job.step = found.step
+        job.sampler.load(found.state["sampler"])
+        job.learner.load(found.tensors["learner"])
+        actor.policy.advance(found.state["version"])
+        torch.set_rng_state(found.tensors["rng"])
+    return job
+
+
+def learner_of(run: TrainRun, actor: Actor, loss: Any) -> TorchLearner:
+    """The learner of a run file, with the policy that the run started from as the reference."""
+    kl, given = run.algorithm.kl, run.optim.model_dump()
+    steps = run.train.steps * run.optim.epochs * run.optim.minibatches
+    reference = None
+    if kl.use != "none" and kl.coef > 0:
+        first = load_policy(policy_folder(run.policy.path)).model.requires_grad_(False)
+        reference = first.to(device=actor.policy.model.device, dtype=actor.policy.model.dtype)
+    return TorchLearner(
+        actor.policy,
+        loss,
+        Optim(**given, total=steps),
+        temperature=run.rollout.temperature,
+        kl=None if reference is None or kl.use == "k1" else kl_loss(kl.use),
+        kl_coef=kl.coef,
+        reference=reference,
+        seed=derive_seed(run.seed, "learner"),
+    )
+
+
+def save(job: Job) -> Path:
+    """A checkpoint of the step just made."""
+    actor = job.actor
+    return checkpoint.save(
+        job.folder / CHECKPOINTS,
+        job.step,
+        lambda path: write_policy(
+            path, actor.policy.model, actor.tokenizer, actor.renderer_name, {"step": job.step}
+        ),
+        {
+            "sampler": job.sampler.state(),
+            "offsets": job.log.offsets(),
+            "version": actor.policy.version,
+        },
+        {"learner": job.learner.state(), "rng": torch.get_rng_state()},
+        job.run.train.keep,
+    )
+
+
+def _drive(job: Job, progress: Progress | None) -> Path:
+    try:
+        asyncio.run(improve(job, progress))
+    finally:
+        job.log.close()
+    return job.folder
+
+
+def new_folder(run: Run) -> Path:
+    """The run's output folder, as long as no run is in it."""
+    folder = Path(run.output)
+    if (folder / RUN_FILE).exists():
+        raise ConfigError(
+            f"output: {folder} already holds a run; continue it with --resume {folder}, "
+            "or choose another folder"
+        )
+    return folder
+
+
+def write_run(run: Run, folder: Path) -> None:
+    """Writes `run.toml`, there completely or not at all."""
+    half = folder / f".{RUN_FILE}.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        half.write_text(dump(run), encoding="utf-8")
+        half.replace(folder / RUN_FILE)
+    except OSError as problem:
+        raise DataError(f"cannot write {folder / RUN_FILE}: {problem.strerror}") from None
+
+
+class Clock:
+    """Seconds of the parts of a step."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """The time since the last lap was spent on `name`."""
+        now = time.perf_counter()
+        self.laps[name] = now - self._last
+        self._last = now

@@ -1,0 +1,147 @@
+"""From the sections of a run file to the things that play: worlds, policy, and how they meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foldgym.agents.engines.models import load_policy
+from foldgym.agents.engines.tokenizer import Tokenizer
+from foldgym.agents.engines.torch_engine import TorchPolicy
+from foldgym.agents.renderers import RENDERERS, Renderer, make_renderer
+from foldgym.agents.rollout import Limits, OpenEnv, Rollout
+from foldgym.config import EnvSection, MemorySection, PolicySection, RolloutSection, plug
+from foldgym.envs import registry
+from foldgym.envs.worker import open_worker
+from foldgym.errors import CheckpointError, ConfigError, UnknownName
+from foldgym.memory import MEMORIES
+from foldgym.trainers.checkpoint import latest
+from foldgym.types import Budget, EnvHandle, Request, Sampling
+
+_TURNS = 32  # where neither the run nor the environment sets a limit
+
+
+@dataclass(frozen=True, slots=True)
+class Worlds:
+    """The mix of a run: `weights` by label, and `open` makes the environment of a request."""
+
+    weights: Mapping[str, float]
+    open: OpenEnv
+    max_turns: int
+
+
+def worlds(sections: Sequence[EnvSection], split: str = "") -> Worlds:
+    """The environments of a run file; with `split`, those that have splits play that one.
+
+    An environment that stands in the file twice is labelled `name` and `name#2`. Raises
+    `UnknownName` or `ConfigError` for one that cannot be made.
+    """
+    makers: dict[str, tuple[EnvSection, registry.EnvSpec, registry.Maker]] = {}
+    for section in sections:
+        spec = registry.spec(section.name)
+        maker = _maker(section, split)
+        label, copy = section.name, 2
+        while label in makers:
+            label, copy = f"{section.name}#{copy}", copy + 1
+        makers[label] = (section, spec, maker)
+
+    def open_env(request: Request) -> EnvHandle:
+        section, spec, maker = makers[request.env]
+        if request.kwargs:
+            maker = replace(maker, kwargs={**maker.kwargs, **request.kwargs})
+        return open_worker(
+            maker, section.isolation or spec.isolation, section.budget or spec.budget
+        )
+
+    weights = {label: section.weight for label, (section, _, _) in makers.items()}
+    turns = [spec.max_turns or _TURNS for _, spec, _ in makers.values()]
+    return Worlds(weights, open_env, max(turns))
+
+
+def _maker(section: EnvSection, split: str) -> registry.Maker:
+    """Made once right away, so that a wrong option is found before anything is played."""
+    if split and "split" not in section.kwargs:
+        maker = registry.maker(section.name, **section.kwargs, split=split)
+        try:
+            maker().close()
+        except UnknownName as problem:
+            if problem.name != "split":
+                raise
+        else:
+            return maker
+    maker = registry.maker(section.name, **section.kwargs)
+    maker().close()
+    return maker
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """A policy of this process with all that belongs to it."""
+
+    policy: TorchPolicy
+    tokenizer: Tokenizer
+    renderer: Renderer
+    renderer_name: str
+
+
+def load_actor(section: PolicySection) -> Actor:
+    """Loads a policy folder, or the newest checkpoint of a run folder.
+
+    Raises `CheckpointError`, or `UnknownName` for the renderer.
+    """
+    if section.threads:
+        torch.set_num_threads(section.threads)
+    saved = load_policy(policy_folder(section.path))
+    name = section.renderer if section.renderer != "auto" else saved.renderer
+    if not name:
+        raise ConfigError(
+            f"policy.renderer: {section.path} does not say which renderer it was trained with; "
+            f"set one of: {', '.join(RENDERERS)}"
+        )
+    model = saved.model.to(device=section.device, dtype=getattr(torch, section.dtype))
+    return make_actor(model, saved.tokenizer, name, section.batching)
+
+
+def policy_folder(path: str | Path) -> Path:
+    """The folder that holds the model: the path itself, or a run's newest checkpoint."""
+    folder = Path(path)
+    if (folder / "config.json").is_file() or not folder.is_dir():
+        return folder
+    try:
+        return latest(folder)
+    except CheckpointError:
+        return folder  # the loader says what is missing
+
+
+def make_actor(model: Any, tokenizer: Tokenizer, renderer: str, batching: Any = "rounds") -> Actor:
+    """A model and its tokenizer as a policy."""
+    made = make_renderer(renderer, tokenizer)
+    controls = tokenizer.controls()
+    pad = controls.get("<|pad|>", made.stop_ids[0])  # padding is masked, so any id will do
+    policy = TorchPolicy(model, made.stop_ids, pad_id=pad, batching=batching)
+    return Actor(policy, tokenizer, made, renderer)
+
+
+def how_to_play(
+    rollout: RolloutSection, memory: MemorySection, renderer: Renderer, max_turns: int
+) -> Rollout:
+    """What `agents.rollout` needs. `max_turns` holds where the run file sets no limit."""
+    make_memory: Callable[[], Any] = plug("memory", memory, MEMORIES, "memory")
+    try:
+        make_memory()
+    except ValueError as problem:
+        raise ConfigError(f"memory: {problem}") from None
+    limits = Limits(rollout.max_turns or max_turns, rollout.max_seconds, rollout.max_parse_errors)
+    return Rollout(
+        renderer,
+        make_memory,
+        Sampling(rollout.temperature, rollout.max_tokens),
+        Budget(memory.max_context, memory.reserve, memory.soft, memory.overflow),
+        limits,
+        rollout.retries,
+        rollout.concurrency,
+    )
