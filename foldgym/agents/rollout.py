@@ -12,19 +12,21 @@ import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from foldgym.agents.renderers import Renderer
-from foldgym.agents.transcript import Transcript
-from foldgym.errors import Failure
-from foldgym.seeding import derive_seed
+from foldgym.agents.transcript import REPLAY, Transcript
+from foldgym.errors import EnvCrashed, Failure
+from foldgym.seeding import derive_seed, generator
 from foldgym.types import (
     Budget,
     EnvHandle,
     Group,
+    Guide,
     Memory,
     Message,
+    Opening,
     Policy,
     Request,
     Reward,
@@ -74,9 +76,15 @@ class Episode:
 
     @property
     def id(self) -> str:
-        """`env:task seed:member`, with the attempt when it is not the first."""
+        """`env:task seed:member`, with the request's reason and the attempt where there is one."""
         again = f"+{self.attempt}" if self.attempt else ""
-        return f"{self.request.env}:{self.request.seed}:{self.member}{again}"
+        why = f"({self.request.reason})" if self.request.reason else ""
+        return f"{self.request.env}:{self.request.seed}{why}:{self.member}{again}"
+
+
+def member_of(trajectory: Trajectory) -> int:
+    """The number of a trajectory's seat in its group, which is its `episode` option too."""
+    return int(trajectory.id.rpartition(":")[2].partition("+")[0])
 
 
 OpenEnv = Callable[[Request], EnvHandle]
@@ -87,32 +95,36 @@ async def converse(env: EnvHandle, talk: Transcript, limits: Limits) -> Stop:
     """The loop: show, sample, answer, until the world or a limit ends it."""
     deadline = time.monotonic() + limits.max_seconds
     unreadable = 0
-    await talk.begin()
     for _ in range(limits.max_turns):
         prompt = await talk.prompt()
         if prompt is None:
             return Stop.MAX_CONTEXT
         said = await talk.say(prompt)
-        if said.problem:
-            unreadable += 1
-            await talk.hear((Message("user", said.problem),), 0.0, {})
-            if unreadable >= limits.max_parse_errors:
-                return Stop.PARSE_ERRORS
-        else:
-            unreadable = 0
-            rest, notes = await talk.remember(said.message)
-            if notes and not rest.tool_calls:
-                await talk.hear(notes, 0.0, {})
-            else:
-                step = await env.step(rest)
-                await talk.hear((*notes, *step.observation), step.reward, step.info)
-                if step.terminated:
-                    return Stop.DONE
-                if step.truncated:
-                    return Stop.TRUNCATED
+        unreadable = unreadable + 1 if said.problem else 0
+        stop = await answer(env, talk, said.message, said.problem)
+        if stop is not None:
+            return stop
+        if unreadable >= limits.max_parse_errors:
+            return Stop.PARSE_ERRORS
         if time.monotonic() > deadline:
             return Stop.MAX_SECONDS
     return Stop.MAX_TURNS
+
+
+async def answer(env: EnvHandle, talk: Transcript, said: Message, problem: str) -> Stop | None:
+    """What comes back for one turn: a complaint, the memory's replies, the world's."""
+    if problem:
+        await talk.hear((Message("user", problem),), 0.0, {})
+        return None
+    rest, notes = await talk.remember(said)
+    if notes and not rest.tool_calls:
+        await talk.hear(notes, 0.0, {})
+        return None
+    step = await env.step(rest)
+    await talk.hear((*notes, *step.observation), step.reward, step.info)
+    if step.terminated:
+        return Stop.DONE
+    return Stop.TRUNCATED if step.truncated else None
 
 
 async def play(env: EnvHandle, session: Session, how: Rollout, episode: Episode) -> Trajectory:
@@ -123,17 +135,22 @@ async def play(env: EnvHandle, session: Session, how: Rollout, episode: Episode)
     """
     started = time.perf_counter()
     request, error, facts = episode.request, "", dict[str, object]()
+    guide = request.guide(episode.member)
     talk: Transcript | None = None
     task = Task(f"{request.env}:{request.seed}", ())
     aux = how.aux.open(derive_seed(episode.seed, "aux"), env) if how.aux else None
     try:
-        options = {**request.options, "episode": episode.member}
+        options = {"episode": episode.member, **request.options}
         opening = await env.reset(request.seed, options)
+        opening = told(opening, guide, episode.seed)
         task = opening.task
-        talk = Transcript(
-            opening, how.memory(), how.renderer, session, how.sampling, how.budget, aux
-        )
-        stop = await converse(env, talk, how.limits)
+        budget, limits = bounded(how, request)
+        talk = Transcript(opening, how.memory(), how.renderer, session, how.sampling, budget, aux)
+        await talk.begin()
+        stop = await lead(env, talk, guide, episode.seed)
+        if stop is None:
+            played = len(talk.turns)
+            stop = await converse(env, talk, replace(limits, max_turns=limits.max_turns - played))
         await talk.end()
         facts = await env.measure()
     except Failure as failure:
@@ -144,6 +161,8 @@ async def play(env: EnvHandle, session: Session, how: Rollout, episode: Episode)
         await env.close()
     segments = talk.freeze() if talk else ()
     counters = {**talk.counters, "segments": len(segments)} if talk else {}
+    if guide.helps:
+        counters["guided"] = 1
     return Trajectory(
         episode.id,
         request.env,
@@ -157,6 +176,63 @@ async def play(env: EnvHandle, session: Session, how: Rollout, episode: Episode)
         counters,
         time.perf_counter() - started,
     )
+
+
+def bounded(how: Rollout, request: Request) -> tuple[Budget, Limits]:
+    """The run's context budget and limits, lowered to what the request allows."""
+    budget, limits = how.budget, how.limits
+    if request.max_context:
+        budget = replace(budget, max_context=min(budget.max_context, request.max_context))
+    if request.max_turns:
+        limits = replace(limits, max_turns=min(limits.max_turns, request.max_turns))
+    return budget, limits
+
+
+# ---------------------------------------------------------------- help before the first turn
+
+
+def told(opening: Opening, guide: Guide, seed: int) -> Opening:
+    """The opening with what the guide adds to the question; nothing else sees the difference.
+
+    `reveal` shows a random `round(reveal * K)` of the K texts in `task.metadata["criteria"]`.
+    """
+    texts = [guide.hint] if guide.hint and not guide.prefix else []
+    if guide.reveal:
+        criteria = [str(text) for text in opening.task.metadata.get("criteria", ())]
+        chosen = generator(seed, "reveal").sample(criteria, round(guide.reveal * len(criteria)))
+        texts += ["A good answer:\n" + "\n".join(f"- {text}" for text in chosen)] if chosen else []
+    if not texts:
+        return opening
+    shown = tuple(Message("user", text) for text in texts)
+    return opening._replace(task=replace(opening.task, prompt=(*opening.task.prompt, *shown)))
+
+
+async def lead(env: EnvHandle, talk: Transcript, guide: Guide, seed: int) -> Stop | None:
+    """Plays the turns that the policy does not sample; a stop when they ended the episode.
+
+    Raises `EnvCrashed` when a recorded turn is answered differently from the first time.
+    """
+    for past in guide.prefix:
+        if past.purpose not in ("act", REPLAY):
+            continue
+        await talk.recall(past.message, past.problem)
+        stop = await answer(env, talk, past.message, past.problem)
+        if talk.turns[-1].observation != past.observation:
+            raise EnvCrashed(
+                f"turn {past.index} played again was answered differently: this environment does "
+                "not repeat itself under one seed, so no episode can start from a recorded prefix"
+            )
+        if stop is not None:
+            return stop
+    for number in range(guide.lead):
+        message = await env.expert("optimal", derive_seed(seed, "lead", number))
+        await talk.recall(message)
+        stop = await answer(env, talk, message, "")
+        if stop is not None:
+            return stop
+    if guide.prefix and guide.hint:
+        talk.notice(Message("user", guide.hint))
+    return None
 
 
 async def rollout(

@@ -34,6 +34,8 @@ from foldgym.types import (
     View,
 )
 
+REPLAY = "replay"  # purpose of a turn that nobody sampled in this episode
+
 
 @dataclass(frozen=True, slots=True)
 class RendererKit:
@@ -122,6 +124,23 @@ class Transcript:
         event = self._spoken(prompt, said, parsed, "model", "policy")
         await self._tell(Boundary(At.AFTER_MODEL, event=event))
         return parsed
+
+    async def recall(self, message: Message, problem: str = "") -> None:
+        """Puts in a turn of somebody else's: context for what follows, never trained."""
+        turn = len(self.turns)
+        self.turns.append(Turn(turn, message, purpose=REPLAY, problem=problem))
+        ids = self.renderer.say(message, self.tools)
+        event = self.log.append("model", ids, "template", turn=turn, messages=(message,))
+        self.counters["replayed_turns"] += 1
+        await self._tell(Boundary(At.AFTER_MODEL, event=event))
+
+    def notice(self, message: Message) -> None:
+        """Adds a message of ours to the latest answer."""
+        turn = self._latest_act()
+        heard = (*self.turns[turn].observation, message)
+        self.turns[turn] = replace(self.turns[turn], observation=heard)
+        ids = self.renderer.encode(message)
+        self.log.append("notice", ids, "template", turn=turn, messages=(message,))
 
     async def remember(self, message: Message) -> tuple[Message, Observation]:
         """Runs the memory's own tool calls; returns the message without them, and the replies."""
@@ -248,4 +267,4 @@ class Transcript:
         )
 
     def _latest_act(self) -> int:
-        return next(turn.index for turn in reversed(self.turns) if turn.purpose == "act")
+        return next(turn.index for turn in reversed(self.turns) if turn.purpose in ("act", REPLAY))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from foldgym.errors import ConfigError
-from foldgym.trainers.samplers.base import TaskSampler, weighted
+from foldgym.trainers.samplers.base import TaskSampler, arms_of
 from foldgym.types import Group
 
 
@@ -26,7 +26,12 @@ def dapo(
     away for having been slow. An impossible task set raises `ConfigError` after `max_rounds`.
     """
     return TaskSampler(
-        weighted(envs, seed), lambda group: degenerate(group, metric), seed, group_size, max_rounds
+        arms_of(envs),
+        seed,
+        group_size,
+        gate=lambda group: degenerate(group, metric),
+        metric="score" if metric == "reward" else metric,
+        max_rounds=max_rounds,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from foldgym.trainers.samplers.base import TaskSampler, weighted
+from foldgym.trainers.samplers.base import TaskSampler, arms_of
 
 
 def uniform(
@@ -15,4 +15,4 @@ def uniform(
     Only a group whose every episode failed is played again with another task, in at most
     `max_rounds` rounds per step.
     """
-    return TaskSampler(weighted(envs, seed), lambda group: "", seed, group_size, max_rounds)
+    return TaskSampler(arms_of(envs), seed, group_size, max_rounds=max_rounds)

@@ -94,4 +94,8 @@ def test_numbers_of_a_step(by_hand):
     sampler.plan(0, 1)
     group = scored(by_hand, [1.0, 0.0])
     numbers = sampler.update([group] * 4, [group])
-    assert numbers == {"sampler/rounds": 2.0, "sampler/rejected": 0.2}
+    assert numbers["sampler/rounds"] == 2.0
+    assert numbers["sampler/rejected"] == 0.2
+    assert numbers["sampler/degenerate"] == 0.0
+    assert numbers["sampler/rollouts_per_group"] == 2.5  # 10 rollouts for 4 groups
+    assert numbers["sampler/entropy"] == pytest.approx(0.562335)  # of (.75, .25)

@@ -1,0 +1,1 @@
+"""How many rollouts each task gets; one page each."""
