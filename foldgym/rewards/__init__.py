@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from foldgym.rewards.judge import graded_rubric, rule_share
 from foldgym.rewards.outcomes import (
     env_score,
     exact_match,
@@ -14,18 +15,31 @@ from foldgym.rewards.outcomes import (
     token_f1,
     turn_cost,
 )
+from foldgym.rewards.pear import pear
 from foldgym.rewards.rubric import Rubric, Term, TermFn
+from foldgym.rewards.shaping import budget, fission, l_grpo, overlong
+from foldgym.rewards.tool_use import fold_preference, gold_calls, tool_call_bonus
 
 if TYPE_CHECKING:
     from foldgym.config import RewardSection
 
 REWARDS: Mapping[str, TermFn] = {
+    "budget": budget,
     "env_score": env_score,
     "exact_match": exact_match,
+    "fission": fission,
+    "fold_preference": fold_preference,
     "format_cost": format_cost,
+    "gold_calls": gold_calls,
+    "graded_rubric": graded_rubric,
+    "l_grpo": l_grpo,
+    "overlong": overlong,
+    "pear": pear,
+    "rule_share": rule_share,
     "step_rewards": step_rewards,
     "stop_penalty": stop_penalty,
     "token_f1": token_f1,
+    "tool_call_bonus": tool_call_bonus,
     "turn_cost": turn_cost,
 }
 

@@ -61,7 +61,7 @@ def token_f1(trajectory: Trajectory, *, fact: str = "answer") -> float:
 
 def env_score(trajectory: Trajectory, *, fact: str = "score") -> float:
     """What the environment measured at the end: `facts["score"]`, or another number of `facts`."""
-    return float(_fact(trajectory, fact))
+    return number_fact(trajectory, fact)
 
 
 def step_rewards(trajectory: Trajectory) -> list[float]:
@@ -84,10 +84,11 @@ def stop_penalty(trajectory: Trajectory, *, stops: tuple[StopName, ...] = _LIMIT
     return -float(trajectory.stop.value in stops)
 
 
-def _fact(trajectory: Trajectory, fact: str) -> Any:
+def number_fact(trajectory: Trajectory, fact: str) -> float:
+    """A number that the environment measured. Raises `KeyError` that lists what it did measure."""
     if fact not in trajectory.facts:
         raise KeyError(f"{trajectory.env} measured no {fact!r}; facts: {sorted(trajectory.facts)}")
-    return trajectory.facts[fact]
+    return float(trajectory.facts[fact])
 
 
 def _said(trajectory: Trajectory, fact: str) -> str:

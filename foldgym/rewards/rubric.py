@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from foldgym.errors import ConfigError, RewardError
 from foldgym.types import Reward, Trajectory
 
-TermFn: TypeAlias = Callable[[Trajectory], "float | Sequence[float]"]
+TermFn: TypeAlias = Callable[..., "float | Sequence[float]"]  # (trajectory, *what it needs)
 
 _GATE = re.compile(r"\s*(?P<name>[^\s>]+)\s*(?:>\s*(?P<bound>[-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s*)?")
 
@@ -22,6 +23,10 @@ class Term:
 
     `fn` gives one float, or one per turn. `gate` is `"name"` (the raw value of that earlier term
     must be above 0) or `"name>bound"`; a closed gate makes the term 0.
+
+    Parameters of `fn` after the trajectory that have no default are what it needs of the run:
+    `def bonus(trajectory, step, group): ...` is given the training step and the trajectories of
+    its group. `Rubric.needs` lists them.
     """
 
     name: str
@@ -51,14 +56,25 @@ class Rubric:
                 raise ConfigError(f"reward term {term.name!r}: weight {term.weight} is not finite")
             self._gates.append(_parse_gate(term, earlier))
             earlier.append(term.name)
+        self._needs = [needs(term.fn) for term in self.terms]
 
-    def score(self, trajectory: Trajectory) -> Reward:
+    @property
+    def needs(self) -> frozenset[str]:
+        """What `score` must be given beside the trajectory: `"step"`, `"group"`, `"judge"`, ..."""
+        return frozenset(name for names in self._needs for name in names)
+
+    def score_group(self, trajectories: Sequence[Trajectory], **given: Any) -> tuple[Reward, ...]:
+        """One reward per trajectory of a finished group, which the terms may look at as `group`."""
+        group = tuple(trajectories)
+        return tuple(self.score(trajectory, group=group, **given) for trajectory in group)
+
+    def score(self, trajectory: Trajectory, **given: Any) -> Reward:
         """`total = outcome + sum(turns)`: scalar terms make the outcome, the others the turns.
 
         `turns` is empty when no term gave one value per turn. `parts[name]` is the term's weighted
-        contribution to the total, 0 behind a closed gate.
+        contribution to the total, 0 behind a closed gate. `given` holds what the terms need.
         Raises `RewardError` for a failed trajectory, a term that raises, and a value that is not
-        finite or not one per turn.
+        finite or not one per turn; `ConfigError` if a term needs what is not given.
         """
         if trajectory.failed:
             raise RewardError(
@@ -68,11 +84,11 @@ class Rubric:
         raw: dict[str, float] = {}
         parts: dict[str, float] = {}
         outcomes: list[float] = []
-        for term, gate in zip(self.terms, self._gates, strict=True):
+        for term, gate, names in zip(self.terms, self._gates, self._needs, strict=True):
             if gate is not None and not raw[gate[0]] > gate[1]:
                 raw[term.name] = parts[term.name] = 0.0
                 continue
-            value = _call(term, trajectory)
+            value = _call(term, trajectory, _taken(term, names, given))
             if isinstance(value, tuple):
                 raw[term.name] = math.fsum(value)
                 parts[term.name] = math.fsum(term.weight * item for item in value)
@@ -107,10 +123,39 @@ def _parse_gate(term: Term, earlier: Sequence[str]) -> tuple[str, float] | None:
     return match["name"], bound
 
 
-def _call(term: Term, trajectory: Trajectory) -> float | tuple[float, ...]:
+def needs(fn: Callable[..., Any]) -> tuple[str, ...]:
+    """Names of the parameters after the first that have no default and may be given by position.
+
+    A plug-in says so what it needs of the run; options are keyword-only or have a default.
+    """
+    try:
+        parameters = list(inspect.signature(fn).parameters.values())
+    except ValueError:  # some builtins tell no signature; they take the trajectory alone
+        return ()
+    return tuple(
+        parameter.name
+        for parameter in parameters[1:]
+        if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        and parameter.default is inspect.Parameter.empty
+    )
+
+
+def _taken(term: Term, names: tuple[str, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+    missing = [name for name in names if name not in given]
+    if missing:
+        raise ConfigError(
+            f"reward term {term.name!r} needs {' and '.join(missing)}, which is not given here; "
+            f"call `rubric.score_group(trajectories, step=..., ...)`, or leave the term out"
+        )
+    return {name: given[name] for name in names}
+
+
+def _call(
+    term: Term, trajectory: Trajectory, given: Mapping[str, Any]
+) -> float | tuple[float, ...]:
     where = f"reward term {term.name!r} on trajectory {trajectory.id}"
     try:
-        value: Any = term.fn(trajectory)
+        value: Any = term.fn(trajectory, **given)
         if isinstance(value, Sequence) or hasattr(value, "__len__"):
             numbers = tuple(float(item) for item in value)
             scalar = False
