@@ -58,6 +58,35 @@ def totals(group: Group) -> Floats:
     return np.array([reward.total for reward in group.rewards], dtype=np.float64)
 
 
+def turn_rewards(group: Group) -> list[Floats]:
+    """Per trajectory, what each turn earned [K]; the outcome is earned by the last turn.
+
+    A trajectory without turns has none: look at its total. Raises `NotFinite` like `totals`.
+    """
+    totals(group)
+    out: list[Floats] = []
+    for trajectory, reward in zip(group.trajectories, group.rewards, strict=True):
+        earned_K = np.zeros(len(trajectory.turns))
+        if reward.turns:
+            earned_K += np.asarray(reward.turns, dtype=np.float64)
+        if not np.isfinite([reward.outcome, *earned_K]).all():
+            raise NotFinite(f"trajectory {trajectory.id} has a turn reward that is not finite")
+        if len(earned_K):
+            earned_K[-1] += reward.outcome
+        out.append(earned_K)
+    return out
+
+
+def returns_to_go(rewards_K: Floats, gamma: float = 1.0) -> Floats:
+    """`G_k = r_k + gamma G_{k+1}` [K], 0 after the end."""
+    out_K = np.zeros(len(rewards_K))
+    ahead = 0.0
+    for k in range(len(rewards_K) - 1, -1, -1):
+        ahead = rewards_K[k] + gamma * ahead
+        out_K[k] = ahead
+    return out_K
+
+
 def by_group(groups: Sequence[Group], estimate: Callable[[Floats], Floats]) -> Credits:
     """Credit of an estimator that maps the rewards of one group [G] to advantages [G]."""
     return tuple(

@@ -21,9 +21,11 @@ def rloo(groups: Sequence[Group], *, singleton: Singleton = "zero") -> Credits:
     `singleton="raw"`.
     """
 
-    def leave_one_out(rewards_G: Floats) -> Floats:
-        n = len(rewards_G)
-        centred_G = normalised(rewards_G, norm_std=False, ddof=0, eps=0.0, singleton=singleton)
-        return centred_G * n / (n - 1) if n > 1 else centred_G
+    return by_group(groups, lambda rewards_G: leave_one_out(rewards_G, singleton))
 
-    return by_group(groups, leave_one_out)
+
+def leave_one_out(rewards_G: Floats, singleton: Singleton = "zero") -> Floats:
+    """Rewards of one group [G] to advantages [G]."""
+    n = len(rewards_G)
+    centred_G = normalised(rewards_G, norm_std=False, ddof=0, eps=0.0, singleton=singleton)
+    return centred_G * n / (n - 1) if n > 1 else centred_G
