@@ -248,7 +248,8 @@ class ToolEnv(Env):
             return made
         if isinstance(made, str):
             made = Message("user", made)
-        prompt = (made,) if isinstance(made, Message) else tuple(cast("Sequence[Any]", made or ()))
+        several = cast("Sequence[Any]", made) if isinstance(made, list | tuple) else ()
+        prompt = (made,) if isinstance(made, Message) else tuple(several)
         if not prompt or not all(isinstance(each, Message) for each in prompt):
             raise TypeError(
                 f"setup() of {type(self).__name__} must return a question (text, Message, several "
