@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -77,10 +78,16 @@ class JsonlWriter:
 
     def close(self) -> None:
         """Flush to disk and close; safe to call twice."""
-        if self._file >= 0:
-            os.fsync(self._file)
-            os.close(self._file)
-            self._file = -1
+        if self._file < 0:
+            return
+        file, self._file = self._file, -1
+        try:
+            os.fsync(file)
+        except OSError as problem:
+            if problem.errno != errno.EINVAL:  # a pipe or device, which has no disk behind it
+                raise DataError(f"cannot write {self.path}: {problem.strerror}") from None
+        finally:
+            os.close(file)
 
     def __enter__(self) -> Self:
         return self

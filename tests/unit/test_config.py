@@ -175,7 +175,7 @@ def test_a_required_key_that_is_absent() -> None:
         (SftRun, ["policy.path=p", "tokenizer.vocab_size=99"], "tokenizer", "brings its own"),
         (SftRun, ["sft.min_reward=1.0"], "sft.min_reward", "no recorded file"),
         (SftRun, ["policy.path=p", "sft.trajectories=t", "sft.expert=x"], "sft.expert", "cloned"),
-        (SftRun, ["policy.path=p", "policy.batching=dynamic"], "policy.batching", "samples nothing"),
+        (SftRun, ["policy.path=p", "policy.batching=dynamic"], "policy.batching", "samples"),
         (SftRun, ["policy.path=p", "renderer=chatml"], "renderer", "policy.renderer"),
         (SftRun, ["policy.path=p", "model.hidden=64"], "model", "remove one"),
     ],

@@ -246,7 +246,8 @@ def test_a_device_that_is_always_full() -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
     with pytest.raises(DataError, match="No space left on device"):
-        JsonlWriter("/dev/full").write({"a": 1})
+        with JsonlWriter("/dev/full") as writer:
+            writer.write({"a": 1})
 
 
 def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
