@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from foldgym.errors import NotFinite
 from foldgym.seeding import generator
 from foldgym.trainers.batch import Whole, minibatches, split, take
+from foldgym.trainers.columns import SCALE, Columns, Mismatch, Select, surveyed
+from foldgym.trainers.losses.needs import needs_of
 from foldgym.trainers.losses.tokens import LOG_RATIO_LIMIT, TokenLoss, Tokens
 from foldgym.trainers.optim import Optim, adamw
 from foldgym.trainers.reading import Reader, Reading, check_finite
@@ -30,17 +32,25 @@ class Trainee(Protocol):
     def model(self) -> Any:
         """A causal language model of transformers."""
 
+    @property
+    def version(self) -> int:
+        """How many updates the weights have seen."""
+        ...
+
     def advance(self) -> None:
         """The weights changed: count `version` up and forget what the old ones computed."""
 
 
 class TorchLearner:
-    """Minimises `sum(weight * (loss + kl_coef * kl))` with AdamW.
+    """Minimises `sum(weight * (scale * loss + kl_coef * kl - entropy * H))` with AdamW.
 
     Log-probs are taken at `temperature`, the one sampled at. `kl` compares with the frozen model
-    `reference`. `whole` is what the loss must see in one micro-batch (see `batch.split`). Every
-    update makes `epochs * minibatches` optimiser steps, by default one: then the update is exactly
-    on-policy.
+    `reference`; `entropy` is the coefficient of the bonus H. What else a loss needs it declares
+    (`losses.needs`); `whole` overrides what it must see in one micro-batch. `recompute` takes
+    ratios against the policy at the start of the update instead of the sampler; `mismatch` weighs
+    by the difference of both, `select` drops tokens: their product is `scale` (see `columns`).
+    Every update makes `epochs * minibatches` optimiser steps, by default one: then the update is
+    exactly on-policy.
     """
 
     def __init__(
@@ -53,19 +63,31 @@ class TorchLearner:
         kl: KlFn | None = None,
         kl_coef: float = 0.0,
         reference: Any = None,
-        whole: Whole = "row",
+        entropy: float = 0.0,
+        recompute: bool = False,
+        mismatch: Mismatch | None = None,
+        select: Select | None = None,
+        whole: Whole | None = None,
         seed: int = 0,
     ) -> None:
-        if kl is not None and reference is None:
-            raise ValueError("a KL term needs a reference model")
         self.policy, self.loss, self.optim = policy, loss, optim
-        self.kl, self.kl_coef, self.seed = kl, kl_coef, seed
-        self.whole: Whole = whole
+        self.kl, self.kl_coef, self.entropy, self.seed = kl, kl_coef, entropy, seed
+        self.needs = needs_of(loss)
+        self.whole: Whole = whole or self.needs.whole
         self.reader = Reader(policy.model, temperature)
         self.reference = None if reference is None else Reader(reference, temperature)
+        self.columns = Columns(
+            self.reader,
+            self.needs,
+            self.reference,
+            kl=kl is not None,
+            recompute=recompute,
+            mismatch=mismatch,
+            select=select,
+        )
         self.params: list[nn.Parameter] = [p for p in policy.model.parameters() if p.requires_grad]
         self.optimizer = adamw(policy.model, optim)
-        self.steps = self.skipped = 0
+        self.steps = self.skipped = self.updates = 0
 
     def update(self, batch: Batch) -> dict[str, float]:
         """One update. A batch without a trained token changes nothing and is counted.
@@ -76,14 +98,17 @@ class TorchLearner:
         if not batch.weight_BT.any():
             self.skipped += 1
             return {"skipped_updates": float(self.skipped)}
-        if self.kl is not None:
-            batch = self.with_reference(batch)
+        limit = self.optim.microbatch_tokens
+        batch = self.columns.fill(batch, self.updates, self.policy.version, limit)
+        before = self._weights() if self.columns.remembers else {}
         steps: list[dict[str, float]] = []
         for epoch in range(self.optim.epochs):
             rng = generator(self.seed, "minibatches", self.steps, epoch)
             parts = minibatches(batch, self.optim.minibatches, rng)
             steps.extend(self._step(part) for part in parts)
         self.policy.advance()
+        self.updates += 1
+        self.columns.moved(self.updates, before)
         metrics = {name: sum(s[name] for s in steps) / len(steps) for name in steps[0]}
         # later steps are off-policy by intent; only the first can show a disagreement
         metrics["logprob_gap_max"] = steps[0]["logprob_gap_max"]
@@ -104,18 +129,24 @@ class TorchLearner:
     def state(self) -> dict[str, Any]:
         """What a resumed run needs besides the weights."""
         optimizer = self.optimizer.state_dict()
-        return {"optimizer": optimizer, "steps": self.steps, "skipped": self.skipped}
+        counts = {"steps": self.steps, "skipped": self.skipped, "updates": self.updates}
+        return {"optimizer": optimizer, "frozen": self.columns.state(), **counts}
 
     def load(self, state: dict[str, Any]) -> None:
         """The inverse of `state`."""
         self.optimizer.load_state_dict(state["optimizer"])
-        self.steps, self.skipped = state["steps"], state["skipped"]
+        self.columns.load(state["frozen"])
+        self.steps, self.skipped, self.updates = (
+            state[name] for name in ("steps", "skipped", "updates")
+        )
 
     def _step(self, batch: Batch) -> dict[str, float]:
         tally = Tally()
         self.optimizer.zero_grad(set_to_none=True)  # somebody else may have left gradients
         try:
-            for rows in split(batch, self.optim.microbatch_tokens, self.whole):
+            limit = self.optim.microbatch_tokens
+            batch = surveyed(self.loss, self.needs, self.reader, batch, self.updates, limit)
+            for rows in split(batch, limit, self.whole):
                 part = take(batch, rows)
                 if part.weight_BT.any():
                     self._backward(part, tally)
@@ -133,16 +164,24 @@ class TorchLearner:
         return tally.means() | {"grad_norm": norm}
 
     def _backward(self, batch: Batch, tally: Tally) -> None:
-        reading = self.reader.read(batch)
+        reading = self.reader.read(batch, self.updates, entropy_gradient=self.entropy > 0)
         tokens = reading.tokens
         loss_N, metrics = self.loss(tokens)
+        if SCALE in tokens.extra:
+            loss_N = tokens.extra[SCALE] * loss_N
+            metrics = {**metrics, "loss_scale": tokens.extra[SCALE]}
         if self.kl is not None:
             kl_N = self.kl(tokens.logp_N, tokens.extra["reference"])
             loss_N, metrics = loss_N + self.kl_coef * kl_N, {**metrics, "kl": kl_N}
+        if self.entropy:
+            loss_N = loss_N - self.entropy * reading.entropy_N
         check_finite("loss", loss_N, batch, np.nonzero(batch.weight_BT)[0])
         value = (tokens.weight_N * loss_N).sum()
         value.backward()
         tally.add(float(value.detach()), reading, metrics)
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: x.detach().clone() for name, x in self.policy.model.state_dict().items()}
 
     def _bad_gradient(self) -> str:
         named = self.policy.model.named_parameters()
@@ -164,7 +203,7 @@ class Tally:
         sampled = tokens.turn_N >= 0  # context may carry a weight too, but was never sampled
         self.loss += value
         self.count += int(sampled.sum())
-        log_ratio_N = tokens.logp_N - tokens.old_N
+        log_ratio_N = tokens.logp_N - tokens.extra.get("behaviour", tokens.old_N)
         d_N = log_ratio_N.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
         logged = {
             **metrics,

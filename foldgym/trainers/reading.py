@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class Reading(NamedTuple):
-    """`tokens` flat [N] with a gradient in `logp_N`, and the entropy [N] in nats without."""
+    """`tokens` flat [N] with a gradient in `logp_N`, and the entropy [N] in nats.
+
+    The entropy has a gradient only if it was asked for.
+    """
 
     tokens: Tokens
     entropy_N: Tensor
@@ -39,7 +42,7 @@ class Reader:
         self.model.eval()  # dropout would part the learner's log-probs from the sampler's
         self._plain_head = self._head_is_plain()
 
-    def read(self, batch: Batch) -> Reading:
+    def read(self, batch: Batch, step: int = 0, entropy_gradient: bool = False) -> Reading:
         """One forward pass. Raises `NotFinite` that names the trajectory of a bad log-prob."""
         rows, columns = np.nonzero(batch.weight_BT)
         device = self.model.device
@@ -51,38 +54,28 @@ class Reader:
         all_NV = torch.log_softmax(logits_NV / self.temperature, dim=-1)
         logp_N = all_NV.gather(1, ids_BT[row_N, column_N].unsqueeze(1)).squeeze(1)
         check_finite("log-prob", logp_N, batch, rows)
-        with torch.no_grad():
+        with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
             entropy_N = -(all_NV.exp() * all_NV).sum(-1)
+        return Reading(flat(batch, logp_N, step), entropy_N)
 
-        def column(values: Any, dtype: torch.dtype = logp_N.dtype) -> Tensor:
-            return torch.as_tensor(values, dtype=dtype, device=device)
-
-        tokens = Tokens(
-            logp_N,
-            column(batch.logprob_BT[rows, columns]),
-            column(batch.advantage_BT[rows, columns]),
-            column(batch.weight_BT[rows, columns]),
-            column(batch.turn_BT[rows, columns], torch.int64),
-            column(batch.version_BT[rows, columns], torch.int64),
-            column(batch.row_trajectory_B[rows], torch.int64),
-            column(batch.row_group_B[rows], torch.int64),
-            {name: column(values[rows, columns]) for name, values in batch.extra.items()},
-        )
-        return Reading(tokens, entropy_N)
-
-    @torch.no_grad()
     def logprobs(self, batch: Batch, max_tokens: int) -> Floats:
         """Log-probs [B, T] at the trained tokens, 0 elsewhere: a column for `Batch.extra`."""
-        out_BT = np.zeros(batch.ids_BT.shape)
+        return self.scores(batch, max_tokens)[0]
+
+    @torch.no_grad()
+    def scores(self, batch: Batch, max_tokens: int) -> tuple[Floats, Floats]:
+        """Log-probs and entropies [B, T] at the trained tokens, 0 elsewhere."""
+        logp_BT, entropy_BT = np.zeros(batch.ids_BT.shape), np.zeros(batch.ids_BT.shape)
         for rows in split(batch, max_tokens):
             part = take(batch, rows)
             if not part.weight_BT.any():
                 continue
-            where = np.nonzero(part.weight_BT)
-            out_BT[np.asarray(rows)[where[0]], where[1]] = (
-                self.read(part).tokens.logp_N.double().cpu().numpy()
-            )
-        return out_BT
+            row_N, column_N = np.nonzero(part.weight_BT)
+            where = np.asarray(rows)[row_N], column_N
+            reading = self.read(part)
+            logp_BT[where] = reading.tokens.logp_N.double().cpu().numpy()
+            entropy_BT[where] = reading.entropy_N.double().cpu().numpy()
+        return logp_BT, entropy_BT
 
     def _logits(self, ids_BT: Tensor, length_B: Tensor, row_N: Tensor, at_N: Tensor) -> Tensor:
         """Logits [N, V] after the ids at (row, at): what predicts the id at (row, at + 1)."""
@@ -104,6 +97,27 @@ class Reader:
         hidden = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
         head = self.model.get_output_embeddings()(hidden)
         return torch.allclose(head, self.model(input_ids=ids, use_cache=False).logits)
+
+
+def flat(batch: Batch, logp_N: Tensor, step: int = 0) -> Tokens:
+    """The columns of a batch at its trained tokens, beside their log-probs [N]."""
+    rows, columns = np.nonzero(batch.weight_BT)
+
+    def column(values: Any, dtype: torch.dtype = logp_N.dtype) -> Tensor:
+        return torch.as_tensor(values, dtype=dtype, device=logp_N.device)
+
+    return Tokens(
+        logp_N,
+        column(batch.logprob_BT[rows, columns]),
+        column(batch.advantage_BT[rows, columns]),
+        column(batch.weight_BT[rows, columns]),
+        column(batch.turn_BT[rows, columns], torch.int64),
+        column(batch.version_BT[rows, columns], torch.int64),
+        column(batch.row_trajectory_B[rows], torch.int64),
+        column(batch.row_group_B[rows], torch.int64),
+        {name: column(values[rows, columns]) for name, values in batch.extra.items()},
+        step,
+    )
 
 
 def check_finite(what: str, values_N: Tensor, batch: Batch, rows: Any) -> None:

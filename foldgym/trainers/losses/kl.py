@@ -1,7 +1,9 @@
 """Estimators of KL(policy || reference) from log-probs of the policy's own samples.
 
-With `d = logp - reference`: k1 = d, k2 = d^2 / 2, k3 = e^-d + d - 1. Source: Schulman's note on
-approximating KL; verl and TRL.
+With `d = logp - reference`: k1 = d, k2 = d^2 / 2, k3 = e^-d + d - 1. What matters in a loss is not
+the value but the gradient, and in a reward not the gradient but the value: `kl_loss` and
+`trainers.penalty` keep each to its place. Source: Schulman's note on approximating KL; CODE:
+verl, TRL.
 """
 
 from __future__ import annotations
@@ -31,7 +33,18 @@ def k3(logp: Tensor, reference: Tensor) -> Tensor:
     return torch.exp(-d) + d - 1
 
 
-KLS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"k1": k1, "k2": k2, "k3": k3}
+def k3_plus(logp: Tensor, reference: Tensor) -> Tensor:
+    """The value of k3 with the gradient of k2 (straight-through), as in verl."""
+    square = k2(logp, reference)
+    return square - square.detach() + k3(logp, reference).detach()
+
+
+KLS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "k1": k1,
+    "k2": k2,
+    "k3": k3,
+    "k3+": k3_plus,
+}
 
 
 def kl_loss(name: str) -> Callable[[Tensor, Tensor], Tensor]:

@@ -16,9 +16,11 @@ LOG_RATIO_LIMIT = 20.0  # e^20 is still far from overflow in fp32
 class Tokens:
     """The trained tokens of a micro-batch, flat [N]; only `logp_N` carries a gradient.
 
-    `old_N` are the sampler's log-probs. `trajectory_N` numbers the trajectories of the whole
-    batch, so a sequence-level loss reduces over a trajectory and not over a row. `extra` holds
-    the batch's further columns (`reference`, ...) at the same tokens.
+    `old_N` are the log-probs that ratios are taken against: the sampler's, or those recomputed
+    before the first optimiser step. `trajectory_N` numbers the trajectories of the whole batch, so
+    a sequence-level loss reduces over a trajectory and not over a row. `extra` holds the batch's
+    further columns (`reference`, ...) at the same tokens. `step` counts the updates before this
+    one: it drives schedules and seeds what a loss draws.
     """
 
     logp_N: Tensor
@@ -30,6 +32,7 @@ class Tokens:
     trajectory_N: Tensor
     group_N: Tensor
     extra: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    step: int = 0
 
 
 class TokenLoss(NamedTuple):

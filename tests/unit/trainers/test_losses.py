@@ -55,8 +55,10 @@ def test_dual_clip_bounds_what_a_bad_token_can_cost():
     assert metrics["clip_fraction"] == [1, 1]
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_on_policy_every_loss_has_the_gradient_of_the_policy_gradient(name):
+@pytest.mark.parametrize(
+    "name", ["policy_gradient", "ppo_clip", "gppo", "cispo", "bapo", "clip_cov"]
+)
+def test_on_policy_a_token_loss_has_the_gradient_of_the_policy_gradient(name):
     advantage = [0.5, -2.0, 0.0, 3.0]
     at = tokens([-1.0, -2.0, -0.1, -30.0], [-1.0, -2.0, -0.1, -30.0], advantage)
     assert gradient(LOSSES[name], at)[1] == pytest.approx([-a for a in advantage])
