@@ -106,4 +106,4 @@ def _folded(trajectory: Trajectory) -> bool:
 
 
 def _longest(trajectory: Trajectory) -> int:
-    return max((len(segment.token_ids) for segment in trajectory.segments), default=0)
+    return max((turn.prompt_tokens + turn.sampled_tokens for turn in trajectory.turns), default=0)
