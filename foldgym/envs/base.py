@@ -8,7 +8,7 @@ import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, cast
 
 import gymnasium
 from gymnasium.error import ResetNeeded
@@ -47,7 +47,7 @@ class Env(gymnasium.Env[Observation, Action]):
     """Styles of the scripted player, the best one first."""
     task: Task
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Env:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Set the spaces here, so that an author's `__init__` need not call ours."""
         env = super().__new__(cls)
         env.action_space = MessageSpace()
@@ -67,8 +67,8 @@ class Env(gymnasium.Env[Observation, Action]):
         """Facts about the episode so far; at least `score`, `success` and `turns`."""
         raise NotImplementedError(f"{type(self).__name__} does not measure its episodes")
 
-    def expert(self, style: str, rng: random.Random) -> Message:
-        """The next action of the scripted player, who may look behind the curtain."""
+    def expert(self, style: str, rng: random.Random) -> Action:
+        """The next action (a Message, or text) of the scripted player, who may peek."""
         raise UnknownName("expert", style, self.experts, f"Asked of {type(self).__name__}.")
 
 
@@ -144,9 +144,9 @@ class ToolEnv(Env):
                 raise UserError(f"{cls.__name__} has two tools called {name!r}")
         cls._class_tools = tuple(tools.values())
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> ToolEnv:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """As for `Env`; samples of the action space are calls of the tools."""
-        env = cast("ToolEnv", super().__new__(cls))
+        env = super().__new__(cls)
         env.action_space = MessageSpace(cls._class_tools)
         return env
 
@@ -263,6 +263,8 @@ class ToolEnv(Env):
         message, problem = action, ""
         if isinstance(message, str):
             message, problem = parse_action(message, self.tools)
+        elif not isinstance(message, Message):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"an action is a Message or text, not {action!r}")
         play.turns += 1
         play.reward = 0.0
         before = play.errors

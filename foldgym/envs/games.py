@@ -11,7 +11,7 @@ from foldgym.envs.base import ToolEnv
 from foldgym.errors import UnknownName, UserError
 from foldgym.seeding import derive_seed
 from foldgym.tools import call, tool
-from foldgym.types import Message
+from foldgym.types import Action
 
 Split = Literal["train", "val", "test"]
 SPLITS = ("train", "val", "test")
@@ -74,7 +74,7 @@ class GuessNumber(ToolEnv):
         self.most = min(self.most, number - 1)
         return "lower"
 
-    def expert(self, style: str, rng: random.Random) -> Message:
+    def expert(self, style: str, rng: random.Random) -> Action:
         """Bisection; the hasty player guesses anywhere that is still possible."""
         if style == "hasty":
             return call("guess", number=rng.randint(self.least, self.most))
@@ -182,7 +182,7 @@ class KeyDoor(ToolEnv):
         self.finish(1.0)
         return "The door opens. You have found the treasure."
 
-    def expert(self, style: str, rng: random.Random) -> Message:
+    def expert(self, style: str, rng: random.Random) -> Action:
         """The shortest way; the hasty player wanders off at two turns in five."""
         if style not in self.experts:
             return super().expert(style, rng)
@@ -292,7 +292,7 @@ class Arithmetic(ToolEnv):
         self.finish(1.0 if value == self.root.value else 0.0)
         return "Thank you."
 
-    def expert(self, style: str, rng: random.Random) -> Message:
+    def expert(self, style: str, rng: random.Random) -> Action:
         """One step after the other; the hasty player may answer with the last result so far."""
         if style not in self.experts:
             return super().expert(style, rng)

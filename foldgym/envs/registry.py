@@ -131,7 +131,7 @@ def register(
     return spec
 
 
-def make(name: str, **kwargs: Any) -> Env:
+def make(name: str, /, **kwargs: Any) -> Env:
     """Make an environment by its registered name, `"module:Class"` or `"path/to/file.py:Class"`.
 
     Raises `UnknownName` for a name or keyword that nothing answers to, `MissingExtra` when an
@@ -140,7 +140,7 @@ def make(name: str, **kwargs: Any) -> Env:
     return maker(name, **kwargs)()
 
 
-def maker(name: str, **kwargs: Any) -> Maker:
+def maker(name: str, /, **kwargs: Any) -> Maker:
     """What `open_worker` wants: a picklable function that makes this environment."""
     return Maker(spec(name), kwargs)
 

@@ -98,6 +98,11 @@ class AnyText(Text):
     def __init__(self, seed: int | None = None) -> None:
         super().__init__(max_length=64, min_length=0, seed=seed)
 
+    @property
+    def is_np_flattenable(self) -> bool:
+        """False: text has no fixed size."""
+        return False
+
     def contains(self, x: Any) -> bool:
         """Whether `x` is text."""
         return isinstance(x, str)

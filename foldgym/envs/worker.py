@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from foldgym.errors import Bug, EnvCrashed, EnvTimeout, UnknownName, UserError
 from foldgym.seeding import generator
-from foldgym.types import EnvHandle, Json, Message, Opening, Step, Tool
+from foldgym.types import Action, EnvHandle, Json, Message, Opening, Step, Tool
 
 if TYPE_CHECKING:
     import socket
@@ -36,7 +36,7 @@ def open_worker(
     """A handle on a new environment; nothing is made before the first `reset`.
 
     `budget` is in seconds of wall clock for each call (making the environment counts as one).
-    `isolation` is "thread" (50 microseconds a call), "process" (a hung or dying environment is
+    `isolation` is "thread" (tens of microseconds a call), "process" (a hung or dying environment is
     killed; `make` must be picklable, see `registry.maker`), or "inline" (the caller's own thread:
     for fast, trusted worlds; no budget can be kept).
 
@@ -88,7 +88,7 @@ class Resident:
         observation, reward, terminated, truncated, info = self._attribute("step")(action)
         return Step(observation, float(reward), bool(terminated), bool(truncated), info)
 
-    def expert(self, style: str, seed: int) -> Message:
+    def expert(self, style: str, seed: int) -> Action:
         """What the scripted player would do now."""
         return self._attribute("expert")(style, generator(seed, "expert"))
 
@@ -157,7 +157,7 @@ class _Handle:
     async def step(self, action: Message) -> Step:
         return await self._call("step", action)
 
-    async def expert(self, style: str, seed: int) -> Message:
+    async def expert(self, style: str, seed: int) -> Action:
         return await self._call("expert", style, seed)
 
     async def measure(self) -> dict[str, Json]:

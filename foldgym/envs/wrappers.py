@@ -45,7 +45,7 @@ class Wrapper(gymnasium.Wrapper[Any, Any, Observation, Action], RecordConstructo
         """The wrapped environment's expert styles."""
         return self._inner("experts")
 
-    def expert(self, style: str, rng: random.Random) -> Message:
+    def expert(self, style: str, rng: random.Random) -> Action:
         """The wrapped environment's scripted player."""
         return self._inner("expert")(style, rng)
 

@@ -10,7 +10,7 @@ from foldgym.envs.base import Env
 from foldgym.envs.registry import maker
 from foldgym.seeding import derive_seed, generator
 from foldgym.tools import random_call
-from foldgym.types import Message, Observation, Step
+from foldgym.types import Action, Message, Observation, Step
 
 _LONGEST = 200
 
@@ -60,8 +60,8 @@ def _standing(env: Env, player: str, episodes: int, seed: int) -> Standing:
 
 def _act(
     env: Env, player: str, observation: Observation, words: list[str], rng: random.Random
-) -> Message:
-    """The player's next message; `words` collects what has been shown so far."""
+) -> Action:
+    """The player's next action; `words` collects what has been shown so far."""
     tools = env.get_wrapper_attr("tools")
     if player == "nobody" or (player == "random" and not tools):
         return Message("assistant")

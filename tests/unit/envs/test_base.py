@@ -129,6 +129,10 @@ class TestReplies:
         (message,) = counter().step('{"name": "add"').observation
         assert message.text.startswith("error: broken JSON at character 14")
 
+    def test_what_is_no_message_is_a_bug_of_the_caller(self) -> None:
+        with pytest.raises(TypeError, match="an action is a Message or text, not 5"):
+            counter().step(5)  # type: ignore[arg-type]
+
     def test_too_many_calls(self) -> None:
         env = counter(9)
         calls = (ToolCall("add"),) * (MAX_CALLS + 1)
