@@ -18,7 +18,9 @@ from typing import TypeVar
 from foldgym.agents.renderers import Renderer
 from foldgym.agents.transcript import REPLAY, Transcript
 from foldgym.errors import EnvCrashed, Failure
-from foldgym.seeding import derive_seed, generator
+from foldgym.rewards.scaffold import revealed
+from foldgym.seeding import derive_seed
+from foldgym.tools import Parsed
 from foldgym.types import (
     Budget,
     EnvHandle,
@@ -199,7 +201,7 @@ def told(opening: Opening, guide: Guide, seed: int) -> Opening:
     texts = [guide.hint] if guide.hint and not guide.prefix else []
     if guide.reveal:
         criteria = [str(text) for text in opening.task.metadata.get("criteria", ())]
-        chosen = generator(seed, "reveal").sample(criteria, round(guide.reveal * len(criteria)))
+        chosen = [criteria[i] for i in revealed(guide.reveal, len(criteria), seed, 0)]
         texts += ["A good answer:\n" + "\n".join(f"- {text}" for text in chosen)] if chosen else []
     if not texts:
         return opening
@@ -225,9 +227,10 @@ async def lead(env: EnvHandle, talk: Transcript, guide: Guide, seed: int) -> Sto
         if stop is not None:
             return stop
     for number in range(guide.lead):
-        message = await env.expert("optimal", derive_seed(seed, "lead", number))
-        await talk.recall(message)
-        stop = await answer(env, talk, message, "")
+        said = await env.expert("optimal", derive_seed(seed, "lead", number))
+        read = talk.read(said) if isinstance(said, str) else Parsed(said, "")
+        await talk.recall(read.message, read.problem)
+        stop = await answer(env, talk, read.message, read.problem)
         if stop is not None:
             return stop
     if guide.prefix and guide.hint:

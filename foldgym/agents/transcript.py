@@ -125,6 +125,12 @@ class Transcript:
         await self._tell(Boundary(At.AFTER_MODEL, event=event))
         return parsed
 
+    def read(self, text: str) -> Parsed:
+        """What this text would have meant, had the policy said it."""
+        return self.renderer.parse(
+            self.renderer.say(Message("assistant", text), self.tools), self.tools
+        )
+
     async def recall(self, message: Message, problem: str = "") -> None:
         """Puts in a turn of somebody else's: context for what follows, never trained."""
         turn = len(self.turns)

@@ -37,9 +37,9 @@ from foldgym.trainers.losses.kl import kl_loss
 from foldgym.trainers.metrics import RunLog, headline, summary
 from foldgym.trainers.optim import Optim
 from foldgym.trainers.penalty import penalised
-from foldgym.trainers.samplers import SAMPLERS
+from foldgym.trainers.samplers import SAMPLERS, settle
 from foldgym.trainers.wiring import Actor, Worlds, how_to_play, load_actor, policy_folder, worlds
-from foldgym.types import AdvantageFn, Batch, Group, Sampler, Verdict
+from foldgym.types import AdvantageFn, Batch, Group, Request, Sampler
 
 RUN_FILE, CHECKPOINTS = "run.toml", "checkpoints"
 Progress = Callable[[int, int, str], None]  # steps done, steps in all, the numbers to watch
@@ -92,16 +92,21 @@ async def collect(job: Job, step: int) -> tuple[list[Group], list[Group]]:
     accepted: list[Group] = []
     rejected: list[Group] = []
     rounds = 0
+
+    async def play(requests: Sequence[Request]) -> list[Group]:
+        nonlocal rounds
+        seed = derive_seed(job.run.seed, "rollout", step, rounds)
+        rounds += 1
+        policy = job.actor.policy
+        return await rollout(requests, job.mix.open, policy, job.how, seed, job.score)
+
     while len(accepted) < job.run.train.groups:
         requests = job.sampler.plan(step, job.run.train.groups - len(accepted))
-        seed = derive_seed(job.run.seed, "rollout", step, rounds)
-        policy = job.actor.policy
-        groups = await rollout(requests, job.mix.open, policy, job.how, seed, job.score)
-        for group in groups:
-            kept = job.sampler.judge(group) is Verdict.ACCEPT
-            (accepted if kept else rejected).append(group)
-            job.log.trajectories(step, [group], kept)
-        rounds += 1
+        kept, dropped = await settle(job.sampler, requests, play)
+        job.log.trajectories(step, kept, True)
+        job.log.trajectories(step, dropped, False)
+        accepted += kept
+        rejected += dropped
     return accepted, rejected
 
 

@@ -6,11 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from foldgym.errors import ConfigError
 from foldgym.seeding import generator
 from foldgym.trainers.samplers.allocators.even import Even
+from foldgym.trainers.samplers.rescues.common import RESCUE
 from foldgym.trainers.samplers.selectors.weighted import Weighted
 from foldgym.trainers.samplers.slots import (
     Allocator,
@@ -22,6 +22,7 @@ from foldgym.trainers.samplers.slots import (
     Rescue,
     Schedule,
     Selector,
+    Slot,
     Source,
     Thin,
     Trim,
@@ -31,8 +32,6 @@ from foldgym.trainers.samplers.slots import (
 from foldgym.trainers.samplers.sources.fresh import Fresh
 from foldgym.trainers.samplers.stats import StatStore, guided, result_of, score_of
 from foldgym.types import Credits, Decision, Group, Json, Keep, Request, Retry, Verdict
-
-RESCUE = "rescue"  # reason of a request that a rescue planned
 
 
 class TaskSampler:
@@ -234,11 +233,11 @@ class TaskSampler:
         self._version = max([self._version, *(result.version for result in results)])
         self._stats.observe(results, self._step)
         numbers = self._numbers(accepted, rejected)
-        learners: list[tuple[str, Any]] = [("selector", self._selector)]
-        learners += [(f"schedule{i}", schedule) for i, schedule in enumerate(self._schedules)]
-        for name, slot in learners:
+        slots: list[tuple[str, Slot]] = [("selector", self._selector), ("source", self._source)]
+        slots += [(f"schedule{i}", schedule) for i, schedule in enumerate(self._schedules)]
+        for name, slot in slots:
             numbers |= slot.observe(results, self._desk(name))
-        return numbers | self._source.feedback(results, self._desk("source"))
+        return numbers
 
     def _numbers(self, accepted: Sequence[Group], rejected: Sequence[Group]) -> dict[str, float]:
         played = [*accepted, *rejected]

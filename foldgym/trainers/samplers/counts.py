@@ -1,4 +1,4 @@
-"""Probabilities and whole numbers that keep their promises: floors hold and totals are conserved."""
+"""Probabilities and whole numbers with promises: floors hold, totals are conserved."""
 
 from __future__ import annotations
 

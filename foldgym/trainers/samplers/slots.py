@@ -65,52 +65,87 @@ class Desk:
     floor: float = 0.01  # least probability of a live arm
 
 
-class Source(Protocol):
-    """Where tasks come from. `arms` may change what is live; `pool` lists distinct candidates."""
+class Slot(Protocol):
+    """What every slot with a memory has: it learns in `observe` only, and all of it is saved."""
+
+    def observe(self, results: Sequence[Result], desk: Desk) -> dict[str, float]:
+        """Takes in the unaided attempts of a finished step; returns numbers to log."""
+        ...
+
+    def state(self) -> dict[str, Json]:
+        """Everything learned, as JSON."""
+        ...
+
+    def load(self, state: Mapping[str, Json]) -> None:
+        """The inverse of `state`."""
+        ...
+
+
+class Source(Slot, Protocol):
+    """Where tasks come from."""
 
     @property
-    def fixed(self) -> bool: ...  # whether tasks come back, so that they have statistics
-    def arms(self, arms: tuple[Arm, ...]) -> tuple[Arm, ...]: ...
-    def draw(self, arm: Arm, place: int, desk: Desk) -> Pick: ...
-    def pool(self, want: int, desk: Desk) -> list[Pick]: ...
-    def feedback(self, results: Sequence[Result], desk: Desk) -> dict[str, float]: ...
-    def state(self) -> dict[str, Json]: ...
-    def load(self, state: Mapping[str, Json]) -> None: ...
+    def fixed(self) -> bool:
+        """Whether tasks come back, so that each of them has statistics."""
+        ...
+
+    def arms(self, arms: tuple[Arm, ...]) -> tuple[Arm, ...]:
+        """The live arms, given those of the run."""
+        ...
+
+    def draw(self, arm: Arm, place: int, desk: Desk) -> Pick:
+        """One task of an arm, for the `place`-th group of the step."""
+        ...
+
+    def pool(self, want: int, desk: Desk) -> list[Pick]:
+        """Up to `want` distinct candidates."""
+        ...
 
 
-class Schedule(Protocol):
+class Schedule(Slot, Protocol):
     """What level, horizon or budget now."""
 
-    def knobs(self, desk: Desk) -> Knobs: ...
-    def observe(self, results: Sequence[Result], desk: Desk) -> dict[str, float]: ...
-    def state(self) -> dict[str, Json]: ...
-    def load(self, state: Mapping[str, Json]) -> None: ...
+    def knobs(self, desk: Desk) -> Knobs:
+        """What holds in this step."""
+        ...
 
 
-class Selector(Protocol):
-    """Which tasks next. `probs` sum to one over live arms; `pick` returns exactly `want`."""
+class Selector(Slot, Protocol):
+    """Which tasks next."""
 
     @property
-    def by_task(self) -> bool: ...  # whether it chooses among tasks that must come back
-    def probs(self, desk: Desk) -> dict[str, float]: ...
-    def pick(self, want: int, place: int, desk: Desk) -> list[Pick]: ...
-    def observe(self, results: Sequence[Result], desk: Desk) -> dict[str, float]: ...
-    def state(self) -> dict[str, Json]: ...
-    def load(self, state: Mapping[str, Json]) -> None: ...
+    def by_task(self) -> bool:
+        """Whether it chooses by what is known of single tasks, so that they must come back."""
+        ...
+
+    def probs(self, desk: Desk) -> dict[str, float]:
+        """Probability of every live arm: sums to 1, each at least `desk.floor`."""
+        ...
+
+    def pick(self, want: int, place: int, desk: Desk) -> list[Pick]:
+        """Exactly `want` tasks; `place` counts those that the step already has."""
+        ...
 
 
 class Allocator(Protocol):
-    """How many rollouts each; the parts sum to `total` and are at least 1."""
+    """How many rollouts each task gets."""
 
     @property
-    def by_task(self) -> bool: ...
-    def split(self, picks: Sequence[Pick], total: int, desk: Desk) -> list[int]: ...
+    def by_task(self) -> bool:
+        """Whether it needs statistics of single tasks."""
+        ...
+
+    def split(self, picks: Sequence[Pick], total: int, desk: Desk) -> list[int]:
+        """One part per pick, each at least 1; they sum to `total`."""
+        ...
 
 
 class Rescue(Protocol):
-    """A group went badly: what to play next, `tried` attempts into it. None: nothing more."""
+    """What to play when a group went badly."""
 
-    def next(self, group: Group, tried: int, desk: Desk) -> Retry | None: ...
+    def next(self, group: Group, tried: int, desk: Desk) -> Retry | None:
+        """The next attempt, after `tried` earlier ones on this task; None: nothing more."""
+        ...
 
 
 Gate = Callable[[Group], str]  # why a group is rejected; empty to keep it

@@ -16,7 +16,7 @@ from foldgym.types import Group, Json, Trajectory
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The unaided attempts of one group. `scores` lie in [0, 1]; `adv` are their |A|."""
+    """The unaided attempts of one group: `scores` in [0, 1], their |A|, and what was said."""
 
     arm: str
     seed: int
@@ -24,6 +24,7 @@ class Result:
     scores: tuple[float, ...]
     adv: tuple[float, ...]
     version: int
+    texts: tuple[str, ...] = ()
 
     @property
     def task(self) -> str:
@@ -79,9 +80,23 @@ def result_of(group: Group, metric: str = "score") -> Result | None:
     scores = tuple(score_of(t, metric) for t in alone)
     versions = [v for t in alone for s in t.segments for v in s.versions]
     return Result(
-        arm_of(request), request.seed, dict(request.kwargs), scores, abs_advantages(scores),
+        arm_of(request),
+        request.seed,
+        dict(request.kwargs),
+        scores,
+        abs_advantages(scores),
         max(versions, default=0),
-    )  # fmt: skip
+        tuple(spoken(t) for t in alone),
+    )
+
+
+def spoken(trajectory: Trajectory) -> str:
+    """All that the agent said and did in an episode, as words."""
+    said: list[str] = []
+    for turn in trajectory.turns:
+        said.append(turn.message.text)
+        said += [f"{call.name} {call.arguments}" for call in turn.message.tool_calls]
+    return " ".join(part for part in said if part)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Arms by fixed weights, independently for every place: what every curriculum is measured against."""
+"""Arms by fixed weights: what every curriculum is measured against."""
 
 from __future__ import annotations
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from foldgym.errors import ConfigError
 from foldgym.seeding import derive_seed
-from foldgym.trainers.samplers.slots import Arm, Desk, Pick
-from foldgym.trainers.samplers.stats import Result
-from foldgym.types import Json
+from foldgym.trainers.samplers.slots import Arm, Desk, Pick, Stateless
 
 
-class Fixed:
-    """`size` tasks per arm. What needs statistics per task (Knapsack, CurES, ADCL, VAS) needs it."""
+class Fixed(Stateless):
+    """`size` tasks per arm, for what needs statistics per task (Knapsack, CurES, ADCL, VAS)."""
 
     fixed = True
 
@@ -37,14 +33,3 @@ class Fixed:
 
     def _task(self, arm: Arm, number: int) -> Pick:
         return Pick(arm, derive_seed(self._seed, "fixed", arm.name, number))
-
-    def feedback(self, results: Sequence[Result], desk: Desk) -> dict[str, float]:
-        """Nothing to learn."""
-        return {}
-
-    def state(self) -> dict[str, Json]:
-        """Nothing to save."""
-        return {}
-
-    def load(self, state: Mapping[str, Json]) -> None:
-        """Nothing to restore."""

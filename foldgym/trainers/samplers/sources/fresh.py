@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from foldgym.seeding import derive_seed
 from foldgym.trainers.samplers.counts import normalised
-from foldgym.trainers.samplers.slots import Arm, Desk, Pick
-from foldgym.trainers.samplers.stats import Result
-from foldgym.types import Json
+from foldgym.trainers.samplers.slots import Arm, Desk, Pick, Stateless
 
 
-class Fresh:
+class Fresh(Stateless):
     """The seed of a task derives from the run's seed, the step and the place in the step.
 
     So no seed is played twice in a run, and a resumed run plans what it would have planned.
@@ -39,14 +35,3 @@ class Fresh:
             Pick(arms[name], derive_seed(self._seed, "pool", desk.rng.getrandbits(62)))
             for name in names
         ]
-
-    def feedback(self, results: Sequence[Result], desk: Desk) -> dict[str, float]:
-        """Nothing to learn."""
-        return {}
-
-    def state(self) -> dict[str, Json]:
-        """Nothing to save."""
-        return {}
-
-    def load(self, state: Mapping[str, Json]) -> None:
-        """Nothing to restore."""

@@ -1,0 +1,1 @@
+"""Which members of accepted groups are trained on, before the advantages (trims) or after."""

@@ -1,0 +1,1 @@
+"""What is played when a group went badly; one page each."""

@@ -1,0 +1,1 @@
+"""What level, horizon or budget now; one page each. All are monotone and bounded."""
