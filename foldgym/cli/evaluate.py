@@ -36,6 +36,7 @@ def run_eval(parser: argparse.ArgumentParser, words: list[str]) -> int:
     parser.add_argument("--trajectories", metavar="FILE", help="also write all episodes as JSONL")
     args = parser.parse_args(words)
     world = open_world(args)
+    world.check(args.policy)
     player = load_player(args.policy, args.device, args.threads)
     report = _play(args, player, world, player.name)
     if write_json(args.json, report.to_table()):
@@ -57,6 +58,8 @@ def run_compare(parser: argparse.ArgumentParser, words: list[str]) -> int:
     from foldgym.agents.evaluate import compare
 
     world = open_world(args)
+    for name in (args.a, args.b):
+        world.check(name)
     players = [load_player(name, args.device, args.threads) for name in (args.a, args.b)]
     labels = unique([args.a, args.b])
     reports = [

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from foldgym import console
 from foldgym.cli.options import settings, write_json
 from foldgym.seeding import generator
-from foldgym.types import EnvHandle, Json, Message, Observation, Opening, Step, Trajectory
+from foldgym.types import Action, EnvHandle, Json, Message, Observation, Opening, Step, Trajectory
 
 if TYPE_CHECKING:
     from foldgym.envs.base import Env
@@ -56,31 +56,30 @@ def by_person(args: argparse.Namespace, env: Env) -> int:
 def by_policy(args: argparse.Namespace) -> int:
     """Watches a scripted policy or a checkpoint; with --json prints the trajectory."""
     from foldgym.agents.rollout import Episode, Limits, Rollout, play
-    from foldgym.cli.players import load_player
-    from foldgym.envs.registry import maker, spec
-    from foldgym.envs.worker import open_worker
+    from foldgym.cli.players import load_player, make_world
     from foldgym.errors import UserError
     from foldgym.memory import FullHistory
     from foldgym.records import to_table
     from foldgym.types import Budget, Request, Sampling
 
-    found = spec(args.env)
+    world = make_world([args.env], settings(args.set), "")
+    world.check(args.policy)
     player = load_player(args.policy)
-    make = maker(args.env, **settings(args.set))
-    handle = open_worker(make, found.isolation, found.budget)
+    request = Request(args.env, args.seed)
+    handle = world.open_env(request)
     env = handle if args.json is not None else Narrated(handle, args.pause)
     how = Rollout(
         player.renderer,
         FullHistory,
         Sampling(args.temperature),
         Budget(player.max_context, min(64, player.max_context - 1)),
-        Limits(found.max_turns or 32),
+        Limits(world.max_turns),
     )
 
     async def episode() -> Trajectory:
         session = player.policy.open(args.seed, env)
         try:
-            seat = Episode(Request(args.env, args.seed), 0, 0, args.seed)
+            seat = Episode(request, 0, 0, args.seed)
             return await play(env, session, how, seat)
         finally:
             session.close()
@@ -117,7 +116,7 @@ class Narrated:
         _print(step.observation, step.reward)
         return step
 
-    async def expert(self, style: str, seed: int) -> Message:
+    async def expert(self, style: str, seed: int) -> Action:
         """Passed on."""
         return await self.inner.expert(style, seed)
 
@@ -144,8 +143,10 @@ def _hint(env: Env, seed: int, turn: int, format_call: Callable[..., str]) -> No
         console.note("this environment has no expert to ask")
         return
     move = env.expert(env.experts[0], generator(seed, "hint", turn))
-    calls = [format_call(call, env.tools) for call in move.tool_calls]
-    console.note(f"hint: {' ; '.join(calls) or move.text}")
+    if not isinstance(move, str):
+        calls = [format_call(call, env.tools) for call in move.tool_calls]
+        move = " ; ".join(calls) or move.text
+    console.note(f"hint: {move}")
 
 
 def _print(observation: Observation, reward: float = 0.0) -> None:

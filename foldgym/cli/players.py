@@ -37,6 +37,14 @@ class World:
 
     specs: Mapping[str, EnvSpec]
     kwargs: Mapping[str, Mapping[str, Any]]
+    experts: Mapping[str, tuple[str, ...]]
+
+    def check(self, policy: str) -> None:
+        """Raises `UnknownName` if `policy` is an expert of a style that an environment lacks."""
+        kind, _, style = policy.partition(":")
+        for env, styles in self.experts.items() if kind == "expert" else ():
+            if (style or "optimal") not in styles:
+                raise UnknownName(f"expert of {env}", style or "optimal", styles)
 
     def open_env(self, request: Request) -> EnvHandle:
         """A worker with a new environment for one episode."""
@@ -133,33 +141,38 @@ def open_world(args: argparse.Namespace) -> World:
 
     Without `--split`, environments that have splits play "test".
     """
-    from foldgym.envs import registry
+    return make_world(args.env, settings(args.set), args.split)
 
-    given = settings(args.set)
-    if args.split is not None:
-        given["split"] = args.split
+
+def make_world(names: Sequence[str], given: Mapping[str, Any], split: str | None) -> World:
+    """The same for names, keyword arguments and a split; "" leaves the split as it is."""
+    from foldgym.envs.registry import make, spec
+
     specs: dict[str, EnvSpec] = {}
     kwargs: dict[str, Mapping[str, Any]] = {}
-    for name in args.env:
-        specs[name] = registry.spec(name)
-        kwargs[name] = _with_split(name, given)
-    return World(specs, kwargs)
+    experts: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        specs[name] = spec(name)
+        kwargs[name] = {**given, "split": split} if split else given
+        if split is None and "split" not in given:
+            kwargs[name] = _held_out(name, given)
+        env = make(name, **kwargs[name])
+        experts[name] = env.experts
+        env.close()
+    return World(specs, kwargs, experts)
 
 
-def _with_split(name: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+def _held_out(name: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With split "test", if the environment takes a split at all."""
     from foldgym.envs.registry import make
 
-    if "split" not in given:
-        held_out = {**given, "split": "test"}
-        try:
-            make(name, **held_out).close()
-        except UnknownName as problem:
-            if problem.name != "split":
-                raise
-        else:
-            return held_out
-    make(name, **given).close()
-    return given
+    try:
+        make(name, **given, split="test").close()
+    except UnknownName as problem:
+        if problem.name != "split":
+            raise
+        return given
+    return {**given, "split": "test"}
 
 
 def _scripted(name: str) -> Player:
