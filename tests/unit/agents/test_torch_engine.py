@@ -130,6 +130,8 @@ async def converse(
             ids = some(1, 40)
         if fresh_sessions:
             policy.advance()
+    if delay is not None:
+        await asyncio.sleep(delay())  # an episode is measured before its session closes
     session.close()
     return Talk(tuple(prompts), tuple(completions))
 
@@ -314,7 +316,7 @@ def test_rounds_are_the_same_when_places_are_handed_on() -> None:
     """A limit on concurrency: an episode starts when another has ended, whichever that is."""
     model = qwen()
 
-    def run(seed: int) -> list[Talk]:
+    def run(seed: int) -> tuple[list[Talk], list[float]]:
         policy, rng = engine(model), random.Random(seed)
 
         async def all_of_them() -> list[Talk]:
@@ -329,7 +331,9 @@ def test_rounds_are_the_same_when_places_are_handed_on() -> None:
 
             return await asyncio.gather(*(one(number) for number in range(14)))
 
-        return asyncio.run(asyncio.wait_for(all_of_them(), 60))
+        talks = asyncio.run(asyncio.wait_for(all_of_them(), 60))
+        counters = policy.counters()
+        return talks, [counters[name] for name in ("forwards", "padded", "reused")]
 
     assert run(0) == run(1) == run(2)
 
@@ -430,6 +434,13 @@ def test_the_thread_of_dynamic_batching_ends_with_the_last_session(closed: bool)
     thread.join(20)
     assert not thread.is_alive()
     assert len(together(policy, range(2), turns=1)) == 2
+
+
+def test_closed_sessions_give_back_their_place_in_the_cache() -> None:
+    policy = engine(qwen())
+    for number in range(20):
+        together(policy, [number, number + 100, number + 200], turns=1)
+    assert len(policy._decoder._seats) == 3  # type: ignore[attr-defined]
 
 
 # ---------------------------------------------------------------- weights change
@@ -580,11 +591,11 @@ def test_broken_numbers_fail_their_own_row_only(batching: str) -> None:
             session.close()
 
     async def all_of_them() -> list[Any]:
-        prompts = [(5, 6), (5, 60, 7), (8,) * 9, (9, 60)]
+        prompts = [(5, 6), (5,) * 20 + (60, 7), (8,) * 9, (9,) * 25 + (60,)]
         rows = (one(number, prompt) for number, prompt in enumerate(prompts))
         first = await asyncio.gather(*rows, return_exceptions=True)
         # their places in the cache hold nothing harmful for whoever comes next
-        rows = (one(number + 4, (5, 6, 7, 8, number + 9)) for number in range(4))
+        rows = (one(4 + n, (5,) * length) for n, length in enumerate((3, 3, 3, 40)))
         return [*first, *await asyncio.gather(*rows, return_exceptions=True)]
 
     results = asyncio.run(asyncio.wait_for(all_of_them(), 30))
@@ -658,6 +669,12 @@ def test_the_shared_prefix_is_the_longest_one_that_leaves_an_id_to_feed(
     assert kept < len(prompt)
     at_end = kept in (len(held), len(prompt) - 1)
     assert at_end or held[kept] != prompt[kept]
+
+
+def test_one_long_chunk_does_not_make_all_others_pad() -> None:
+    # one pass would compute 32 * 200 ids, two compute 1 * 180 + 32 * 20
+    assert stages([20] * 31 + [200]) == [180, 20]
+    assert stages([20, 19, 18]) == [20]
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=40))
