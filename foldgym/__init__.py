@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import foldgym.envs  # so that gymnasium.make knows our names; imports nothing heavy
+
 if TYPE_CHECKING:
     from foldgym.envs.base import Env as Env
     from foldgym.envs.base import ToolEnv as ToolEnv

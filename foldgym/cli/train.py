@@ -43,7 +43,7 @@ def run_train(parser: argparse.ArgumentParser, words: list[str]) -> int:
         raise UserError(f"--resume {folder}: there is no run in it (no {RUN_FILE})")
     run = load(TrainRun, run_file or folder / RUN_FILE, overrides)
     trainers = _trainers("foldgym.trainers.train", "foldgym train")
-    with _watch(run.train.steps, "training") as watch:
+    with watching(run.train.steps, "training") as watch:
         if run_file is None:
             done = trainers.resume(folder, watch, overrides)
         else:
@@ -66,7 +66,7 @@ def run_sft(parser: argparse.ArgumentParser, words: list[str]) -> int:
     if run.sft.trajectories:
         path = Path(run.sft.trajectories)
         shown = trainers.recorded(path, run.sft.batch, run.seed, run.sft.min_reward)
-    with _watch(run.sft.steps, "cloning") as watch:
+    with watching(run.sft.steps, "cloning") as watch:
         trainers.sft(run, watch, shown)
     _report(args.json, Path(run.output), trained=run)
     return 0
@@ -98,7 +98,8 @@ def _trainers(module: str, what: str) -> ModuleType:
 
 
 @contextmanager
-def _watch(total: int, label: str) -> Generator[Callable[[int, int, str], None]]:
+def watching(total: int, label: str) -> Generator[Callable[[int, int, str], None]]:
+    """Progress of a run, as the trainers report it."""
     with console.progress(total, label) as advance:
         shown = 0
 

@@ -67,7 +67,8 @@ class _ExpertSession:
 
     async def sample(self, prompt: Prompt, sampling: Sampling) -> Completion:
         style = self.style if prompt.purpose == "act" else prompt.purpose
-        return Completion(message=await self.env.expert(style, derive_seed(self.seed, prompt.turn)))
+        said = await self.env.expert(style, derive_seed(self.seed, prompt.turn))
+        return Completion(message=Message("assistant", said) if isinstance(said, str) else said)
 
     def close(self) -> None:
         """Nothing is held."""
