@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import foldgym.envs  # so that gymnasium.make knows our names; imports nothing heavy
+import foldgym.envs  # noqa: F401 - gymnasium.make then knows our names; imports nothing heavy
 
 if TYPE_CHECKING:
     from foldgym.envs.base import Env as Env
