@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from foldgym import console
-from foldgym.cli.options import add_json, add_set, at_least, settings, write_json
+from foldgym.cli.options import add_json, add_set, at_least, settings, temperature, write_json
 
 if TYPE_CHECKING:
     from foldgym.envs.base import Env
@@ -44,7 +44,9 @@ def run_envs(parser: argparse.ArgumentParser, words: list[str]) -> int:
     validate.add_argument("--episodes", type=at_least(1), default=32, help="of each player (32)")
     play.add_argument("--policy", metavar="P", help="a checkpoint folder, expert:STYLE or random")
     play.add_argument("--pause", action="store_true", help="wait for Enter before every step")
-    play.add_argument("--temperature", type=float, default=0.0, help="of a checkpoint (0)")
+    play.add_argument("--temperature", type=temperature, default=0.0, help="of a checkpoint (0)")
+    as_trained = {"max_tokens": None, "max_turns": None, "max_context": None, "memory": None}
+    play.set_defaults(**as_trained, retries=0, concurrency=1)
     args = parser.parse_args(words)
     return args.run(args)
 

@@ -55,12 +55,11 @@ def by_person(args: argparse.Namespace, env: Env) -> int:
 
 def by_policy(args: argparse.Namespace) -> int:
     """Watches a scripted policy or a checkpoint; with --json prints the trajectory."""
-    from foldgym.agents.rollout import Episode, Limits, Rollout, play
-    from foldgym.cli.players import load_player, make_world
+    from foldgym.agents.rollout import Episode, play
+    from foldgym.cli.players import how, load_player, make_world
     from foldgym.errors import UserError
-    from foldgym.memory import FullHistory
     from foldgym.records import to_table
-    from foldgym.types import Budget, Request, Sampling
+    from foldgym.types import Request
 
     world = make_world([args.env], settings(args.set), "")
     world.check(args.policy)
@@ -68,19 +67,13 @@ def by_policy(args: argparse.Namespace) -> int:
     request = Request(args.env, args.seed)
     handle = world.open_env(request)
     env = handle if args.json is not None else Narrated(handle, args.pause)
-    how = Rollout(
-        player.renderer,
-        FullHistory,
-        Sampling(args.temperature),
-        Budget(player.max_context, min(64, player.max_context - 1)),
-        Limits(world.max_turns),
-    )
+    setting = how(args, player, world)
 
     async def episode() -> Trajectory:
         session = player.policy.open(args.seed, env)
         try:
             seat = Episode(request, 0, 0, args.seed)
-            return await play(env, session, how, seat)
+            return await play(env, session, setting, seat)
         finally:
             session.close()
 

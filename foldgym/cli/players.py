@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from foldgym import console
 from foldgym.cli.options import add_set, at_least, settings, temperature
-from foldgym.errors import MissingExtra, UnknownName, UserError
+from foldgym.errors import ConfigError, MissingExtra, UnknownName, UserError
 
 if TYPE_CHECKING:
     from foldgym.agents.renderers import Renderer
     from foldgym.agents.rollout import Rollout
+    from foldgym.config import TrainRun
     from foldgym.envs.registry import EnvSpec
     from foldgym.types import EnvHandle, Policy, Request
 
@@ -23,12 +25,16 @@ _LIMITLESS = 1 << 40  # scripted players have no context to run out of
 
 @dataclass(frozen=True, slots=True)
 class Player:
-    """A policy with the renderer it understands and the context it has, in tokens."""
+    """A policy with the renderer it understands and the context it has, in tokens.
+
+    `trained` is the run file it was trained with, whose memory and limits it expects.
+    """
 
     name: str
     policy: Policy
     renderer: Renderer
     max_context: int
+    trained: TrainRun | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +91,17 @@ def add_play(parser: argparse.ArgumentParser, *, sampled: float) -> None:
         metavar="T",
         help=f"0 is greedy ({sampled:g})",
     )
-    add("--max-tokens", type=at_least(1), default=64, metavar="N", help="per message (64)")
-    add("--max-turns", type=at_least(1), metavar="N", help="per episode (the environment's limit)")
-    add("--max-context", type=at_least(1), metavar="N", help="tokens (what the model can take)")
+    add("--max-tokens", type=at_least(1), metavar="N", help="per message (as trained, or 64)")
+    what = "per episode (as trained, or the environment's limit)"
+    add("--max-turns", type=at_least(1), metavar="N", help=what)
+    what = "tokens (as trained, or what the model can take)"
+    add("--max-context", type=at_least(1), metavar="N", help=what)
     add(
         "--memory",
         nargs="+",
-        default=["full"],
         metavar=("NAME", "KEY=VALUE"),
-        help="what a policy is shown of its past, with the options of a run file's [memory] (full)",
+        help="what a policy is shown of its past, with options as in a run file's [memory] "
+        "(as trained, or full)",
     )
     add("--retries", type=at_least(0), default=1, help="after a failure of ours (1)")
     add("--concurrency", type=at_least(1), default=64, help="episodes at once (64)")
@@ -117,20 +125,32 @@ def load_player(name: str, device: str = "cpu", threads: int = 0) -> Player:
 def how(args: argparse.Namespace, player: Player, world: World) -> Rollout:
     """The rollout that the options of `add_play` describe."""
     from foldgym.agents.rollout import Limits, Rollout
-    from foldgym.config import parse_memory, plug
+    from foldgym.config import MemorySection, given, parse_memory, plug
     from foldgym.memory import MEMORIES
     from foldgym.types import Budget, Sampling
 
-    section = parse_memory(args.memory[0], settings(args.memory[1:], "--memory"))
-    asked = section.max_context if "max_context" in section.model_fields_set else _LIMITLESS
+    trained = player.trained
+    section = trained.memory if trained else MemorySection()
+    if args.memory:
+        section = parse_memory(args.memory[0], settings(args.memory[1:], "--memory"))
+    elif trained and trained.memory.use != "full":
+        console.note(f"{player.name} plays with the memory it was trained with: {section.use}")
+    limits = trained.rollout if trained else None
+    tokens = args.max_tokens or (limits.max_tokens if limits else 64)
+    asked = section.max_context if trained or given(section, "max_context") else _LIMITLESS
     context = min(asked, args.max_context or _LIMITLESS, player.max_context)
-    reserve = section.reserve if "reserve" in section.model_fields_set else args.max_tokens
+    reserve = section.reserve if trained or given(section, "reserve") else tokens
+    make_memory = plug("memory", section, MEMORIES, "--memory")
+    try:
+        make_memory()
+    except ValueError as problem:
+        raise ConfigError(f"--memory: {problem}") from None
     return Rollout(
         player.renderer,
-        plug("memory", section, MEMORIES, "--memory"),
-        Sampling(args.temperature, args.max_tokens),
+        make_memory,
+        Sampling(args.temperature, tokens),
         Budget(context, min(reserve, context - 1), section.soft, section.overflow),
-        Limits(args.max_turns or world.max_turns),
+        Limits(args.max_turns or (limits.max_turns if limits else 0) or world.max_turns),
         args.retries,
         args.concurrency,
     )
@@ -196,7 +216,20 @@ def _checkpoint(name: str, device: str, threads: int) -> Player:
         raise UserError(f"--device {device}: torch sees no GPU here; use --device cpu")
     actor = load_actor(PolicySection(path=name, device=device, threads=threads))
     context = int(min(actor.policy.max_positions, _LIMITLESS))
-    return Player(name, actor.policy, actor.renderer, context)
+    return Player(name, actor.policy, actor.renderer, context, _trained(Path(name)))
+
+
+def _trained(path: Path) -> TrainRun | None:
+    """The run file beside a checkpoint, or in the run folder that was given."""
+    from foldgym.config import TrainRun, load
+
+    for folder in (path, path.parent.parent):
+        if (folder / "run.toml").is_file():
+            try:
+                return load(TrainRun, folder / "run.toml")
+            except ConfigError:  # of a cloning run, which has no memory and no limits
+                return None
+    return None
 
 
 def unique(names: Sequence[str]) -> list[str]:

@@ -116,7 +116,7 @@ class LossSection(Use):
 class KlSection(Section):
     """A penalty that keeps the policy near the one it started from."""
 
-    use: Literal["none", "k1", "k2", "k3"] = "none"
+    use: Literal["none", "k1", "k2", "k3", "k3+"] = "none"
     coef: NonNegative = 0.0
 
 

@@ -31,9 +31,9 @@ from foldgym.config.models import (
 )
 
 WHOLE = "foldgym"  # error type of a message that already names its key
-_NEVER_FOLDS = frozenset({"full", "window", "omit"})
-_DIVIDED = ("dr-grpo", "seq-mean-token-sum-norm")
-_GROUP_ADVANTAGES = frozenset({"grpo", "dr_grpo", "rloo"})
+NEVER_FOLDS = frozenset({"full", "window", "omit"})
+DIVIDED = ("dr-grpo", "seq-mean-token-sum-norm")
+GROUP_ADVANTAGES = frozenset({"grpo", "dr_grpo", "rloo"})
 
 Inert = Iterator[tuple[str, str]]  # dotted key, why it has no effect
 
@@ -86,8 +86,8 @@ class TrainRun(Run):
                 yield "algorithm.kl.use", "algorithm.kl.coef is 0"
         elif kl.use == "none":
             yield "algorithm.kl.coef", 'algorithm.kl.use is "none"'
-        if self.algorithm.aggregation not in _DIVIDED:
-            used = " or ".join(_DIVIDED)
+        if self.algorithm.aggregation not in DIVIDED:
+            used = " or ".join(DIVIDED)
             yield "algorithm.norm", f"only algorithm.aggregation = {used} divides by it"
         if train.checkpoint_every == 0:
             yield "train.keep", "train.checkpoint_every is 0"
@@ -115,10 +115,12 @@ class TrainRun(Run):
                 "rollout.temperature: 0 plays every member of a group alike, so nothing can be "
                 "learned; it must be above 0"
             )
-        if self.train.group_size == 1 and self.algorithm.advantage.use in _GROUP_ADVANTAGES:
+        advantage = self.algorithm.advantage
+        alone = advantage.kwargs.get("singleton") != "raw"
+        if self.train.group_size == 1 and advantage.use in GROUP_ADVANTAGES and alone:
             raise refuse(
                 f"train.group_size: 1 has no effect with algorithm.advantage.use = "
-                f"{self.algorithm.advantage.use!r}: a group of one has no one to compare with; "
+                f"{advantage.use!r}: a group of one has no one to compare with; "
                 "it must be at least 2"
             )
         kl = self.algorithm.kl
@@ -191,8 +193,10 @@ def given(run: BaseModel, key: str) -> bool:
 
 
 def _memory_inert(memory: MemorySection) -> Inert:
-    if memory.use in _NEVER_FOLDS:
+    if memory.use in NEVER_FOLDS:
         yield "memory.soft", f"the memory {memory.use!r} never folds"
+    elif memory.use == "summarise" and memory.kwargs.get("trigger") == "turns":
+        yield "memory.soft", 'memory.trigger = "turns" counts turns, not tokens'
 
 
 def _optimiser_inert(where: str, optim: Optimiser) -> Inert:

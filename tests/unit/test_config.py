@@ -165,6 +165,8 @@ def test_a_required_key_that_is_absent() -> None:
         (TrainRun, ["algorithm.norm=64.0"], "algorithm.norm", "dr-grpo"),
         (TrainRun, ["train.group_size=1"], "train.group_size", "no one to compare with"),
         (TrainRun, ["memory.soft=0.8"], "memory.soft", "never folds"),
+        (TrainRun, ["memory.use=summarise", "memory.trigger=turns", "memory.every=2",
+                    "memory.soft=0.5"], "memory.soft", "counts turns"),
         (TrainRun, ["train.steps=10", "train.checkpoint_every=11"], "train.checkpoint_every", "10"),
         (TrainRun, ["train.eval_every=101"], "train.eval_every", "100"),
         (TrainRun, ["train.eval_episodes=9"], "train.eval_episodes", "eval_every is 0"),
@@ -198,6 +200,24 @@ def test_the_same_options_are_welcome_where_they_matter() -> None:
     ]  # fmt: skip
     run = parse(TrainRun, TRAIN, overrides)
     assert (run.memory.soft, run.algorithm.kl.coef, run.envs[0].weight) == (0.5, 0.1, 2.0)
+
+
+def test_a_group_of_one_may_keep_its_raw_reward() -> None:
+    run = parse(TrainRun, TRAIN, ["train.group_size=1", "algorithm.advantage.singleton=raw"])
+    assert run.train.group_size == 1
+
+
+def test_names_that_the_checks_know_exist() -> None:
+    from foldgym.config import runs
+    from foldgym.memory import MEMORIES
+    from foldgym.trainers.advantages import ADVANTAGES
+    from foldgym.trainers.losses import AGGREGATIONS, KLS
+
+    assert set(MEMORIES) >= runs.NEVER_FOLDS
+    assert set(ADVANTAGES) >= runs.GROUP_ADVANTAGES
+    assert set(runs.DIVIDED) <= set(AGGREGATIONS)
+    for name in KLS:
+        parse(TrainRun, TRAIN, [f"algorithm.kl.use={name}", "algorithm.kl.coef=0.1"])
 
 
 def test_kv_heads_must_divide_heads() -> None:

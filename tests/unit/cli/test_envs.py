@@ -167,3 +167,11 @@ def test_mistakes_are_one_line_with_the_mend(
     assert err.count("\n") == 1
     for part in parts:
         assert part in err
+
+
+def test_a_users_file_is_loaded_once_for_environments_and_rewards(mine: str) -> None:
+    from foldgym.config import resolve
+    from foldgym.envs.registry import make
+
+    env = make(f"{mine}:Doubling")
+    assert type(env) is resolve("reward", f"{mine}:Doubling", {})

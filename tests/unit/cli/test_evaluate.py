@@ -132,6 +132,7 @@ def test_compare_exits_1_when_b_is_worse(capsys: pytest.CaptureFixture[str]) -> 
         (["--policy", "silent", "--env", GUESS, "--temperature", "-1"], ["-1", "0 (greedy)"]),
         (["--policy", "silent", "--env", GUESS, "--memory", "fll"], ["'fll'", "'full'"]),
         (["--policy", "silent", "--env", GUESS, "--memory", "window", "turn=2"], ["'turns'"]),
+        (["--policy", "silent", "--env", GUESS, "--memory", "window", "turns=0"], ["turns >= 1"]),
         (["--policy", "silent", "--env", GUESS, "--json", "x.toml"], ["x.toml", "--json last"]),
     ],
 )  # fmt: skip

@@ -74,14 +74,21 @@ def test_from_nothing_to_a_comparison(files: Path, capsys: pytest.CaptureFixture
     assert longer["metrics"]["step"] == 3
     assert [line["step"] for line in JsonlReader(files / "rl" / "metrics.jsonl")] == [1, 2, 3]
 
-    short = ("--env", "foldgym/Arithmetic-v0", "--episodes", "3", "--max-turns", "2")
-    limits = (*short, "--max-tokens", "4")
-    report = done("eval", "--policy", f"{files}/rl", *limits)
-    assert report["envs"]["foldgym/Arithmetic-v0"]["episodes"] == 3
+    short = ("--env", "foldgym/Arithmetic-v0", "--episodes", "3")
+    limits = (*short, "--max-turns", "2", "--max-tokens", "4")
+    report = done("eval", "--policy", f"{files}/rl", *short)["envs"]["foldgym/Arithmetic-v0"]
+    assert (report["episodes"], report["turns"]["mean"]) == (3, 2.0)  # limits as trained
+    assert report["tokens"]["sampled"] <= 2 * 4
     compared = done("compare", f"{files}/sft", f"{files}/rl", *limits)
     assert compared["envs"]["foldgym/Arithmetic-v0"]["n"] == 3
     words = ("envs", "play", "foldgym/Arithmetic-v0", "--policy", f"{files}/rl")
     assert done(*words)["schema"] == 1
+
+    memory = ("memory.use=window", "memory.turns=1", f"output={files}/short", "train.steps=1")
+    done("train", f"{files}/run.toml", *memory)
+    assert main(["eval", "--policy", f"{files}/short", *short]) == 0
+    expected = f"{files}/short plays with the memory it was trained with: window"
+    assert expected in capsys.readouterr().err
 
     recorded = f"sft.trajectories={files}/rl/trajectories.jsonl"
     again = done("sft", f"{files}/sft.toml", recorded, f"output={files}/sft2", "sft.steps=1")
