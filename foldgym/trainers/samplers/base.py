@@ -67,7 +67,8 @@ class TaskSampler:
         if not arms or min(arm.weight for arm in arms) < 0 or sum(arm.weight for arm in arms) <= 0:
             weights = {arm.name: arm.weight for arm in arms}
             raise ConfigError(f"environment weights must be positive, not {weights}")
-        self._arms = tuple(sorted(arms, key=lambda arm: arm.name))
+        live = [arm for arm in arms if arm.weight > 0]
+        self._arms = tuple(sorted(live, key=lambda arm: arm.name))
         self._seed, self._size, self._max_rounds = seed, group_size, max_rounds
         self._source = source or Fresh(seed)
         self._schedules = tuple(schedules)

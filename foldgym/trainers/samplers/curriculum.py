@@ -44,6 +44,9 @@ from foldgym.trainers.samplers.sources.fixed import Fixed
 from foldgym.trainers.samplers.sources.fresh import Fresh
 from foldgym.trainers.samplers.sources.poet import Poet
 
+_FLOOR = 0.01
+_OWN_SHARES = (Sec, Dump, Dads, Cures, Adcl, Vas)
+
 Member: TypeAlias = str | dict[str, Any]  # "sec" or {use = "sec", tau = 0.5}
 
 
@@ -91,7 +94,7 @@ def curriculum(
     weighter: Member | None = None,
     thin: Member | None = None,
     metric: str = "score",
-    floor: float = 0.01,
+    floor: float = _FLOOR,
     rescue_share: float = 0.25,
     max_rounds: int = 10,
 ) -> TaskSampler:
@@ -118,7 +121,7 @@ def curriculum(
     }
     optional = {"gate": gate, "rescue": rescue, "trim": trim, "weighter": weighter, "thin": thin}
     parts |= {slot: _make(slot, use) for slot, use in optional.items() if use is not None}
-    _check(parts, made)
+    _check(parts, made, floor)
     return TaskSampler(
         made,
         seed,
@@ -170,7 +173,7 @@ def _arms(given: Sequence[Mapping[str, Any]] | None, envs: Mapping[str, float]) 
     return arms
 
 
-def _check(parts: Mapping[str, Any], arms: Sequence[Arm]) -> None:
+def _check(parts: Mapping[str, Any], arms: Sequence[Arm], floor: float) -> None:
     """Refuses what would do nothing."""
     source, selector = parts["source"], parts["selector"]
     for slot in ("selector", "allocator"):
@@ -183,6 +186,15 @@ def _check(parts: Mapping[str, Any], arms: Sequence[Arm]) -> None:
         raise ConfigError(
             "sampler.selector: alp_gmm makes its own tasks from settings; a fixed source has none "
             'of them; set sampler.source = "fresh"'
+        )
+    if isinstance(selector, Weighted) and floor != _FLOOR:
+        raise ConfigError(
+            "sampler.floor: has no effect: this selector keeps the weights of the environments"
+        )
+    if type(selector) in _OWN_SHARES and len({arm.weight for arm in arms}) > 1:
+        raise ConfigError(
+            "envs.weight: has no effect: sampler.selector decides how often each arm is played; "
+            "leave the weights equal"
         )
     single = len(arms) == 1 and not isinstance(source, Poet)
     if isinstance(selector, (Sec, Dump, Dads)) and single:

@@ -27,7 +27,7 @@ class Fixed(Stateless):
 
     def pool(self, want: int, desk: Desk) -> list[Pick]:
         """`want` distinct tasks at random, all of them (in the order of their names) when fewer."""
-        places = [(arm, i) for arm in desk.arms if arm.weight > 0 for i in range(self._size)]
+        places = [(arm, i) for arm in desk.arms for i in range(self._size)]
         chosen = places if want >= len(places) else desk.rng.sample(places, want)
         return [self._task(arm, i) for arm, i in chosen]
 
