@@ -16,7 +16,7 @@ from foldgym.agents.engines.tokenizer import CHATML_CONTROLS, CONTROLS, train_to
 from foldgym.agents.renderers import Renderer, make_renderer
 from foldgym.agents.rollout import Limits, Rollout, rollout
 from foldgym.config import SftRun
-from foldgym.errors import DataError
+from foldgym.errors import ConfigError, DataError
 from foldgym.memory import FullHistory
 from foldgym.records import RecordReader
 from foldgym.seeding import derive_seed, generator
@@ -43,9 +43,14 @@ def sft(
     """Clones into a new model, or on into `[policy]`; returns the checkpoint's folder.
 
     `demonstrations` replaces the expert of the run file, see `recorded`. Raises `ConfigError` if
-    the output folder already holds a run.
+    the output folder already holds a run, or if recorded ids would go into a new vocabulary.
     """
     folder = new_folder(run)
+    if demonstrations is not None and run.policy is None:
+        raise ConfigError(
+            "sft.trajectories: recorded ids mean something to the tokenizer that made them only; "
+            "give the [policy] they come from instead of a new model"
+        )
     mix = worlds(run.envs)
     actor = load_actor(run.policy) if run.policy else new_actor(run, mix)
     show = demonstrations or expert(run, mix, actor)

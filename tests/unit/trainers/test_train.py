@@ -298,3 +298,31 @@ def test_recorded_trajectories_are_chosen_by_reward_and_shuffled_each_lap(policy
     assert laps[0] == [g.trajectories[0].id for g in show(1)]
     with pytest.raises(DataError, match="no trajectory with a reward of at least 2"):
         recorded(path, 4, seed=0, least=2.0)
+
+
+def test_recorded_ids_do_not_go_into_a_new_vocabulary(tmp_path):
+    text = f'output = "{tmp_path / "new"}"\n[[envs]]\n{WORLD}'
+    with pytest.raises(ConfigError, match=r"give the \[policy\] they come from"):
+        sft(parse(SftRun, text), demonstrations=lambda step: [])
+    assert not (tmp_path / "new").exists()
+
+
+def test_recorded_trajectories_are_cloned(policy, tmp_path):
+    folder = train(run_file(policy, tmp_path / "run", "train.steps=1", "train.checkpoint_every=1"))
+    text = f"""
+    output = "{tmp_path / "clone"}"
+    [policy]
+    path = "{folder}"
+    [[envs]]
+    {WORLD}
+    [sft]
+    steps = 20
+    batch = 8
+    lr = 1e-2
+    warmup = 2
+    context_weight = 0.0
+    """
+    show = recorded(folder / "trajectories.jsonl", 8, seed=0)
+    sft(parse(SftRun, text), demonstrations=show)
+    nll = [row["nll"] for row in metrics(tmp_path / "clone")]
+    assert nll[-1] < nll[0] - 1
