@@ -102,6 +102,16 @@ def test_a_run_learns_and_writes_down_what_it_did(policy, tmp_path):
     assert parse(TrainRun, (folder / "run.toml").read_text()).train.steps == 30
 
 
+def test_sampler_and_learner_agree_across_folds(policy, tmp_path):
+    """Every turn is folded into notes that the policy writes and is trained on."""
+    folding = ("memory.use=summarise", 'memory.trigger="turns"', "memory.every=1")
+    run = run_file(policy, tmp_path / "run", "train.steps=3", "memory.max_tokens=6", *folding)
+    rows = metrics(train(run))
+    assert min(row["segments"] for row in rows) >= 2
+    assert max(row["logprob_gap_max"] for row in rows) <= 1e-5
+    assert min(row["tokens"] for row in rows) > 8 * 6
+
+
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(policy, tmp_path):
     runs = [
         train(run_file(policy, tmp_path / name, f"seed={seed}", "train.steps=2"))
