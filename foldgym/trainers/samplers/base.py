@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 from foldgym.errors import ConfigError
 from foldgym.seeding import generator
@@ -194,13 +195,17 @@ class TaskSampler:
         retry = self._rescue.next(group, self._tried[key], self._desk("rescue"))
         if retry is None:
             return None
-        cost = sum(request.n for request in retry.requests)
-        if self._spent + cost > self._rescue_share * self._planned:
-            self._reasons["no rollouts left for a rescue"] += 1
+        left = self._rescue_share * self._planned - self._spent
+        requests = retry.requests
+        if retry.merge == "new_group":  # as many of them as there are rollouts for
+            costs = accumulate(request.n for request in requests)
+            requests = requests[: sum(cost <= left for cost in costs)]
+        cost = sum(request.n for request in requests)
+        if not requests or cost > left:
             return None
         self._tried[key] += 1
         self._spent += cost
-        return retry
+        return replace(retry, requests=requests)
 
     def weigh(self, groups: Sequence[Group], credits: Credits) -> tuple[list[Group], Credits]:
         """Credit times the group's weight; then the members that the thinning keeps.

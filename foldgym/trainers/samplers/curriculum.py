@@ -106,9 +106,9 @@ def curriculum(
     do anything together.
     """
     made = _arms(arms, envs)
-    if not 0 <= floor <= 1 or not 0 < rescue_share <= 1:
+    if not 0 <= floor <= 1 or rescue_share <= 0:
         raise ConfigError(
-            f"sampler needs floor in [0, 1] and rescue_share in (0, 1]: {floor}, {rescue_share}"
+            f"sampler needs floor in [0, 1] and rescue_share > 0: {floor}, {rescue_share}"
         )
     if rescue is None and rescue_share != 0.25:
         raise ConfigError("sampler.rescue_share: has no effect: there is no rescue; remove it")

@@ -31,12 +31,13 @@ def plain_diagnosis(trajectory: Trajectory, turn: Turn) -> str:
 class Fission:
     """Up to `members` failed episodes of a group each become a new group of `n` continuations.
 
-    A continuation starts from the failed episode up to and including its last error, played again
+    A continuation starts from the failed episode up to and including its first error, played again
     in a new environment, followed by a diagnosis; all of that is context (mask 0), and only the
-    continuation is trained. The new group has its own statistics; the judged group is settled as
-    if nothing had happened. A group of failures has no advantage of its own and splits all the
-    same: that is the point. The errors are those of this very step, so the newest come first,
-    which is what the source's last-in-first-out buffer is for; the rescue share caps them.
+    continuation is trained. (After the last error a turn limit would often leave no turn.) The new
+    group has its own statistics; the judged group is settled as if nothing had happened. A group of
+    failures has no advantage of its own and splits all the same: that is the point. The errors are
+    those of this very step, so the newest come first, which is what the source's last-in-first-out
+    buffer is for; the rescue share caps them.
 
     `diagnose` is "module:function" of (trajectory, erring turn), for an error simulator; a
     diagnosis that contains a value of `task.answer` is replaced by the plain one. The world must
@@ -67,9 +68,9 @@ class Fission:
         requests: list[Request] = []
         for trajectory in group.trajectories:
             failed = score_of(trajectory, self._metric) < self._solved
-            places = [i for i, turn in enumerate(trajectory.turns) if erred(turn)]
-            if failed and places and len(requests) < self._members:
-                requests.append(self._recovery(group.request, trajectory, places[-1]))
+            place = next((i for i, turn in enumerate(trajectory.turns) if erred(turn)), None)
+            if failed and place is not None and len(requests) < self._members:
+                requests.append(self._recovery(group.request, trajectory, place))
         return Retry(tuple(requests), "new_group", Verdict.REJECT) if requests else None
 
     def _recovery(self, request: Request, trajectory: Trajectory, place: int) -> Request:
