@@ -62,12 +62,8 @@ def run_sft(parser: argparse.ArgumentParser, words: list[str]) -> int:
 
     run = load(SftRun, run_file, overrides)
     trainers = _trainers("foldgym.trainers.sft", "foldgym sft")
-    shown = None
-    if run.sft.trajectories:
-        path = Path(run.sft.trajectories)
-        shown = trainers.recorded(path, run.sft.batch, run.seed, run.sft.min_reward)
     with watching(run.sft.steps, "cloning") as watch:
-        trainers.sft(run, watch, shown)
+        trainers.sft(run, watch)
     _report(args.json, Path(run.output), trained=run)
     return 0
 

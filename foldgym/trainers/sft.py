@@ -42,7 +42,7 @@ def sft(
 ) -> Path:
     """Clones into a new model, or on into `[policy]`; returns the checkpoint's folder.
 
-    `demonstrations` replaces the expert of the run file, see `recorded`. Raises `ConfigError` if
+    `demonstrations` replaces what the run file would clone. Raises `ConfigError` if
     the output folder already holds a run, or if recorded ids would go into a new vocabulary.
     """
     folder = new_folder(run)
@@ -53,7 +53,7 @@ def sft(
         )
     mix = worlds(run.envs)
     actor = load_actor(run.policy) if run.policy else new_actor(run, mix)
-    show = demonstrations or expert(run, mix, actor)
+    show = demonstrations or shown(run, mix, actor)
     learner = TorchLearner(actor.policy, policy_gradient, optim_of(run))
     log = RunLog(folder, trajectories=False)
     write_run(run, folder)
@@ -73,6 +73,14 @@ def sft(
         return _save(run, folder, actor, learner, log)
     finally:
         log.close()
+
+
+def shown(run: SftRun, mix: Worlds, actor: Actor) -> Demonstrate:
+    """What the run file clones: recorded episodes if it names a file, else the expert."""
+    if run.sft.trajectories:
+        path = Path(run.sft.trajectories)
+        return recorded(path, run.sft.batch, run.seed, run.sft.min_reward)
+    return expert(run, mix, actor)
 
 
 def expert(run: SftRun, mix: Worlds, actor: Actor) -> Demonstrate:
