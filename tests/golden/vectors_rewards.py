@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -30,7 +31,12 @@ def g_ra(levels: Sequence[Sequence[float]], thresholds: Sequence[float]) -> Row:
 
 
 def igpo_info_gain(gt_token_logprobs: Any, type: Any = "prob_diff") -> Row:
-    return {"gains": information_gains(gt_token_logprobs, type)}
+    """A log-prob that is no number stands as null, infinity as a text."""
+    rows = [
+        [math.nan if value is None else float(value) for value in row or ()]
+        for row in gt_token_logprobs
+    ]
+    return {"gains": information_gains(rows, type)}
 
 
 def pear(H_think: Any, H_answer: Any, correct: bool, r_fmt: float = 0.0, **options: Any) -> Row:
@@ -45,7 +51,8 @@ def reseek(scores: Any, judgments: Any, em: float, **options: Any) -> Row:
 
 
 def ui_r1(**inputs: Any) -> Row:
-    reward = ui_r1_reward(**inputs)
+    absent = {"pred_action": None, "pred_xy": None, "scale": (1.0, 1.0), "gt_bbox": None}
+    reward = ui_r1_reward(**{**absent, **inputs})
     return {**reward._asdict(), "total": reward.total}
 
 

@@ -108,15 +108,14 @@ def step_advantages(
     for n, name in enumerate(steps.trajectory):
         episode_N[n] = (episode_reward[name] - mean) / deviation
     for places in _places(steps.anchor).values():
-        if len(places) > 1:
-            mean, deviation = _statistics(return_N[places], norm_std)
-            step_N[places] = (return_N[places] - mean) / deviation
+        mean, deviation = _statistics(return_N[places], norm_std)
+        step_N[places] = (return_N[places] - mean) / deviation
     return StepAdvantages(return_N, episode_N, step_N, episode_N + w * step_N)
 
 
 def _statistics(values: Sequence[float] | Floats, norm_std: bool) -> tuple[float, float]:
     x = np.asarray(values, dtype=np.float64)
-    if x.max() == x.min():  # the float mean of equal numbers need not equal them
+    if x.max() == x.min():  # also a lone one; the float mean of equals need not equal them
         return float(x[0]), 1.0
     return float(x.mean()), float(x.std(ddof=1)) + 1e-6 if norm_std else 1.0
 

@@ -108,16 +108,16 @@ def test_fission_is_a_third_of_each() -> None:
 
 
 def test_pear_cuts_every_turn_at_its_first_closing_id() -> None:
-    # turn 0: think 1.0, close, answer 0.2; turn 1: all thinking, 0.4; an aside that is not trained
-    ids, turns = (7, 5, 3, 6, 7, 5), (-1, 0, 0, 0, -1, 1)
-    main = Segment(ids, turns, (0.0,) * 6, (0,) * 6)
+    # turn 0: think 1.0, close, answer 0.2 and another close 0.6; turn 1: all thinking, 0.4
+    ids, turns = (7, 5, 3, 6, 3, 7, 5), (-1, 0, 0, 0, 0, -1, 1)
+    main = Segment(ids, turns, (0.0,) * 7, (0,) * 7)
     aside = Segment((7, 5), (-1, 1), (0.0,) * 2, (0,) * 2, trainable=False)
     t = Trajectory(
         "t", "w", Task("q", ()), 0, (turn(), turn()), (main, aside), Stop.DONE, {"success": True}
     )
-    column = ([9.0, 1.0, 9.0, 0.2, 9.0, 0.4], [9.0, 9.0])
-    # mean of 1.0 and 0.4, minus 0.5 times 0.2
-    assert pear(t, lambda t: column, close=3, alpha=0.5) == pytest.approx(1.0 - 0.6)  # type: ignore[arg-type,return-value]
+    column: Any = ([9.0, 1.0, 9.0, 0.2, 0.6, 9.0, 0.4], [9.0, 9.0])
+    # mean of 1.0 and 0.4, minus 0.5 times the mean of 0.2 and 0.6
+    assert pear(t, lambda t: column, close=3, alpha=0.5) == pytest.approx(1.0 - 0.5)
 
 
 # ---------------------------------------------------------------- tools
