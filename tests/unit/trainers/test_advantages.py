@@ -7,7 +7,6 @@ from foldgym.errors import Bug, NotFinite
 from foldgym.trainers.advantages import ADVANTAGES, broadcast, dr_grpo, grpo, per_turn, rloo
 from foldgym.types import Group, Request, Reward
 
-
 PLAIN = ("grpo", "dr_grpo", "rloo")
 
 
