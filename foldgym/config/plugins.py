@@ -7,12 +7,13 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import partial
 from hashlib import blake2b
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, get_type_hints
 
 from foldgym.config.models import Use
@@ -125,11 +126,20 @@ def _options(fn: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def _hints(fn: Callable[..., Any]) -> dict[str, Any]:
-    target = fn.__init__ if inspect.isclass(fn) and "__init__" in vars(fn) else fn
-    try:
-        return get_type_hints(target)
-    except (NameError, TypeError):  # annotations that exist for type checkers only
-        return {}
+    """Types by parameter, without those whose names exist for type checkers only.
+
+    One by one, so that a type which cannot be looked up leaves the other options checked.
+    """
+    target: Any = fn.__init__ if inspect.isclass(fn) and "__init__" in vars(fn) else fn
+    while isinstance(target, partial):
+        target = target.func
+    names = getattr(target, "__globals__", {})
+    hints: dict[str, Any] = {}
+    for name, annotation in getattr(target, "__annotations__", {}).items():
+        with suppress(NameError, TypeError):
+            one = SimpleNamespace(__annotations__={name: annotation})
+            hints |= get_type_hints(one, names)
+    return hints
 
 
 def _check(where: str, value: Any, hint: Any) -> Any:
