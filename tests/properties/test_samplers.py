@@ -34,6 +34,7 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("schedule", "scaffold"): {"total": 6},
     ("schedule", "tti"): {"every": 1, "low": 4, "high": 12},
+    ("schedule", "prefill"): {"start": 3, "every": 2},
     ("schedule", "context"): {"every": 1, "start": 900, "end": 200},
     ("selector", "dads"): {"every": 2},
     ("selector", "pcl"): {"window": 6},
@@ -193,6 +194,11 @@ def test_schedules_are_monotone_and_bounded(name: str) -> None:
         elif name == "context":
             assert 200 <= knobs.max_context <= 900
             seen.append(-knobs.max_context)
+        elif name == "prefill":
+            assert knobs.guides is not None
+            (lead,) = {guide.lead for guide in knobs.guides(4)}
+            assert 0 <= lead <= 3
+            seen.append(-lead)
         elif name == "scaffold":
             assert knobs.guides is not None
             reveal = [guide.reveal for guide in knobs.guides(4)]

@@ -27,6 +27,7 @@ from foldgym.trainers.samplers.rescues.fission import Fission
 from foldgym.trainers.samplers.rescues.ghpo import Ghpo
 from foldgym.trainers.samplers.rescues.scaf import Scaf
 from foldgym.trainers.samplers.schedules.context import ContextBudget
+from foldgym.trainers.samplers.schedules.prefill import Prefill
 from foldgym.trainers.samplers.schedules.scaffold import Scaffold
 from foldgym.trainers.samplers.schedules.stages import Stages
 from foldgym.trainers.samplers.schedules.tti import Tti
@@ -57,7 +58,13 @@ def odsw(stage: Stage = "medium", fact: str = "success") -> Weighter:
 
 SLOTS: dict[str, dict[str, Callable[..., Any]]] = {
     "source": {"fresh": Fresh, "fixed": Fixed, "poet": Poet},
-    "schedule": {"tti": Tti, "context": ContextBudget, "stages": Stages, "scaffold": Scaffold},
+    "schedule": {
+        "tti": Tti,
+        "context": ContextBudget,
+        "stages": Stages,
+        "scaffold": Scaffold,
+        "prefill": Prefill,
+    },
     "selector": {
         "weighted": Weighted,
         "sec": Sec,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from foldgym.envs import registry
 from foldgym.errors import ConfigError, UnknownName
 from foldgym.testing.curricula import pretend, run_step
 from foldgym.trainers.samplers import curriculum
@@ -409,6 +410,31 @@ def test_novelty_is_in_the_order_of_solvers() -> None:
     archive.solve("one", 0.95)
     archive.solve("unheard of", 1.0)
     assert (archive.annecs, len(archive.scores)) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "knob", "levels"),
+    [
+        ("foldgym/GuessNumber-v0", "high", (4, 12, 60, 200)),
+        ("foldgym/KeyDoor-v0", "rooms", (3, 6, 10, 16)),
+    ],
+)
+def test_a_knob_makes_tasks_harder(name: str, knob: str, levels: tuple[int, ...]) -> None:
+    """The difficulty that curricula assume of a setting, measured by the perfect player's turns."""
+    turns: list[float] = []
+    for level in levels:
+        env = registry.make(name, **{knob: level})
+        played = 0
+        for seed in range(40):
+            env.reset(seed=seed)
+            for number in range(60):
+                step = env.step(env.expert("optimal", random.Random(0)))
+                if step[2] or step[3]:
+                    played += number + 1
+                    break
+        turns.append(played / 40)
+    assert turns == sorted(turns)
+    assert turns[-1] > turns[0] + 2
 
 
 # ---------------------------------------------------------------- members of a group

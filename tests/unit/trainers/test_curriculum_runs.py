@@ -1,0 +1,132 @@
+"""Curricula in whole runs: written in a run file, trained, stopped and resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from foldgym.config import SftRun, TrainRun, parse
+from foldgym.records import JsonlReader, RecordReader
+from foldgym.trainers.checkpoint import latest
+from foldgym.trainers.sft import sft
+from foldgym.trainers.train import resume, train
+
+pytestmark = pytest.mark.slow  # trains a policy first
+
+SLOTS = """
+[sampler]
+use = "curriculum"
+arms = [
+  {name = "easy", kwargs = {high = 4}},
+  {name = "hard", kwargs = {high = 60}},
+]
+selector = {use = "sec", tau = 0.3}
+schedule = [{use = "context", start = 600, end = 200, every = 2}, {use = "tti", every = 2, low = 2}]
+allocator = {use = "knapsack", by = "arm", least = 2}
+rescue = {use = "scaf", guide = "expert", leads = 2, warmup = 1}
+rescue_share = 0.5
+"""
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("policy")
+    text = f"""
+    output = "{folder / "sft"}"
+    [[envs]]
+    name = "foldgym/GuessNumber-v0"
+    kwargs = {{high = 4}}
+    [model]
+    hidden = 32
+    layers = 1
+    heads = 2
+    head_dim = 16
+    mlp = 32
+    [tokenizer]
+    vocab_size = 290
+    episodes = 30
+    [sft]
+    steps = 150
+    batch = 16
+    warmup = 0
+    """
+    sft(parse(SftRun, text))
+    return folder / "sft"
+
+
+def run_file(policy: Path, output: Path, slots: str = SLOTS) -> TrainRun:
+    text = f"""
+    output = "{output}"
+    [policy]
+    path = "{policy}"
+    [[envs]]
+    name = "foldgym/GuessNumber-v0"
+    [memory]
+    max_context = 700
+    [rollout]
+    max_tokens = 8
+    max_turns = 4
+    [train]
+    steps = 5
+    groups = 4
+    group_size = 4
+    checkpoint_every = 2
+    {slots}
+    """
+    return parse(TrainRun, text)
+
+
+class Stopped(Exception):
+    """Stands in for whatever ends a process."""
+
+
+def test_a_run_with_every_slot_trains_and_resumes_bit_equal(policy: Path, tmp_path: Path) -> None:
+    def stop(step: int, steps: int, line: str) -> None:
+        if step == 3:
+            raise Stopped
+
+    whole = train(run_file(policy, tmp_path / "whole"))
+    rows = list(JsonlReader(whole / "metrics.jsonl"))
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
+    assert {"sampler/q/easy", "sampler/q/hard", "sampler/entropy"} <= rows[-1].keys()
+    gaps = [row["logprob_gap_max"] for row in rows if "logprob_gap_max" in row]
+    assert len(gaps) > 0  # a step without any credit makes no update
+    assert max(gaps) <= 1e-5
+    records = list(RecordReader(whole / "trajectories.jsonl"))
+    prompts = {message.text for r in records for message in r.trajectory.task.prompt}
+    assert any("from 1 to 4 " in text for text in prompts)
+    assert any("from 1 to 60 " in text for text in prompts)
+    by_step = {step: [r for r in records if r.notes["step"] == step] for step in range(1, 6)}
+    assert not any(r.trajectory.counters.get("guided") for r in by_step[1])  # warm-up
+    assert any(r.trajectory.counters.get("guided") for r in records)
+    assert max(len(r.trajectory.turns) for r in by_step[1]) <= 2  # the horizon of iteration 1
+    assert max(len(r.trajectory.turns) for r in by_step[5]) == 4
+    with pytest.raises(Stopped):
+        train(run_file(policy, tmp_path / "broken"), stop)
+    broken = resume(tmp_path / "broken")
+    assert (whole / "metrics.jsonl").read_bytes() == (broken / "metrics.jsonl").read_bytes()
+    saved = [(latest(folder) / "model.safetensors").read_bytes() for folder in (whole, broken)]
+    assert saved[0] == saved[1]
+
+
+def test_recovery_groups_train_in_a_run(policy: Path, tmp_path: Path) -> None:
+    slots = """
+    [sampler]
+    use = "curriculum"
+    rescue = {use = "fission", n = 2, members = 1}
+    rescue_share = 1.0
+    """
+    folder = train(run_file(policy, tmp_path / "run", slots))
+    records = list(RecordReader(folder / "trajectories.jsonl"))
+    recoveries = [r for r in records if "(recovery)" in r.trajectory.id]
+    assert recoveries
+    for record in recoveries:
+        trajectory = record.trajectory
+        assert not trajectory.failed
+        replayed = {turn.index for turn in trajectory.turns if turn.purpose == "replay"}
+        sampled = {k for s in trajectory.segments for k in s.turn_ids}
+        assert replayed
+        assert not replayed & sampled
