@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from foldgym.errors import ConfigError
 from foldgym.trainers.advantages.credit import per_turn, turn_rewards
 from foldgym.trainers.advantages.turns import acting, pooled, with_folds
 from foldgym.types import Credits, Group
@@ -68,7 +69,12 @@ def igpo_curriculum(
     norm_std: bool = True,
     eps: float = 1e-6,
 ) -> Credits:
-    """IGPO with weights that move linearly over `total` steps: gains 1 to 0.5, outcome 0.5 to 1."""
+    """IGPO with weights that move linearly over `total` steps: gains 1 to 0.5, outcome 0.5 to 1.
+
+    Raises `ConfigError` for a total below 1.
+    """
+    if total < 1:
+        raise ConfigError(f"algorithm.advantage.total: must be at least 1 step, not {total}")
     done = min(1.0, max(0.0, step / total))
     return igpo(
         groups,

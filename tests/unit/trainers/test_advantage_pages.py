@@ -132,6 +132,8 @@ def test_igpo_weights_after_normalising_do_not_cancel():
     # at half of training: gains 0.75, outcome 0.75
     half = rows([one], igpo_curriculum([one], 5, total=10))[0]
     assert half == pytest.approx([1.5, 0.75], abs=1e-4)
+    with pytest.raises(ConfigError, match="at least 1 step, not 0"):
+        igpo_curriculum([one], 5, total=0)
 
 
 def test_igpo_without_turn_rewards_is_grpo_and_folds_follow_their_turn():
