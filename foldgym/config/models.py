@@ -120,12 +120,47 @@ class KlSection(Section):
     coef: NonNegative = 0.0
 
 
+class MismatchSection(Use):
+    """Weights for what sampler and trainer disagree about; needs `old = "recompute"`."""
+
+    use: Name = "none"
+
+
+class TokensSection(Use):
+    """Which tokens enter the policy loss."""
+
+    use: Name = "all"
+
+
+class ReplaySection(Use):
+    """Old trajectories in new updates."""
+
+    use: Name = "none"
+
+
+class ValueSection(Section):
+    """The value head of advantages that need one; for `warmup` updates only the head learns."""
+
+    use: Literal["none", "linear"] = "none"
+    lr: Rate = 1e-2
+    epochs: Positive = 8
+    warmup: Count = 5
+
+
 class AlgorithmSection(Section):
-    """Advantage, loss, KL penalty and how token losses are averaged."""
+    """Advantage, loss, KL penalty, entropy bonus and how token losses are averaged.
+
+    `old` is the policy that ratios are taken against: the sampler's log-probs as they came, or
+    those of the same weights recomputed before the first optimiser step.
+    """
 
     advantage: AdvantageSection = AdvantageSection()
     loss: LossSection = LossSection()
     kl: KlSection = KlSection()
+    entropy: NonNegative = 0.0
+    old: Literal["sampler", "recompute"] = "sampler"
+    mismatch: MismatchSection = MismatchSection()
+    tokens: TokensSection = TokensSection()
     aggregation: Name = "token-mean"
     norm: Rate | None = None  # the constant that some aggregations divide by
     zero: Literal["auto", "keep", "skip", "exclude"] = "auto"  # trajectories without credit

@@ -21,6 +21,7 @@ from foldgym.config.models import (
     Optimiser,
     OptimSection,
     PolicySection,
+    ReplaySection,
     RewardSection,
     RolloutSection,
     SamplerSection,
@@ -28,6 +29,8 @@ from foldgym.config.models import (
     SftSection,
     TokenizerSection,
     TrainSection,
+    Use,
+    ValueSection,
 )
 
 WHOLE = "foldgym"  # error type of a message that already names its key
@@ -72,6 +75,8 @@ class TrainRun(Run):
     reward: RewardSection = RewardSection()
     sampler: SamplerSection = SamplerSection()
     algorithm: AlgorithmSection = AlgorithmSection()
+    replay: ReplaySection = ReplaySection()
+    value: ValueSection = ValueSection()
     optim: OptimSection = OptimSection()
     train: TrainSection = TrainSection()
 
@@ -89,6 +94,12 @@ class TrainRun(Run):
         if self.algorithm.aggregation not in DIVIDED:
             used = " or ".join(DIVIDED)
             yield "algorithm.norm", f"only algorithm.aggregation = {used} divides by it"
+        yield from _unused("algorithm.mismatch", self.algorithm.mismatch, "none")
+        yield from _unused("algorithm.tokens", self.algorithm.tokens, "all")
+        yield from _unused("replay", self.replay, "none")
+        if self.value.use == "none":
+            for key in ("lr", "epochs", "warmup"):
+                yield f"value.{key}", 'value.use is "none"'
         if train.checkpoint_every == 0:
             yield "train.keep", "train.checkpoint_every is 0"
         elif train.checkpoint_every > train.steps:
@@ -197,6 +208,12 @@ def _memory_inert(memory: MemorySection) -> Inert:
         yield "memory.soft", f"the memory {memory.use!r} never folds"
     elif memory.use == "summarise" and memory.kwargs.get("trigger") == "turns":
         yield "memory.soft", 'memory.trigger = "turns" counts turns, not tokens'
+
+
+def _unused(where: str, section: Use, off: str) -> Inert:
+    if section.use == off:
+        for key in section.kwargs:
+            yield f"{where}.{key}", f'{where}.use is "{off}"'
 
 
 def _optimiser_inert(where: str, optim: Optimiser) -> Inert:

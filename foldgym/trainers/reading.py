@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -47,12 +48,11 @@ class Reader:
         rows, columns = np.nonzero(batch.weight_BT)
         device = self.model.device
         row_N, column_N = (torch.as_tensor(x, device=device) for x in (rows, columns))
-        ids_BT = torch.as_tensor(batch.ids_BT, device=device)
-        length_B = torch.as_tensor(batch.length_B, device=device)
-        logits_NV = self._logits(ids_BT, length_B, row_N, column_N - 1)
+        ids_N = torch.as_tensor(batch.ids_BT[rows, columns], device=device)
+        logits_NV = self._logits(batch, row_N, column_N - 1)
         logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
         all_NV = torch.log_softmax(logits_NV / self.temperature, dim=-1)
-        logp_N = all_NV.gather(1, ids_BT[row_N, column_N].unsqueeze(1)).squeeze(1)
+        logp_N = all_NV.gather(1, ids_N.unsqueeze(1)).squeeze(1)
         check_finite("log-prob", logp_N, batch, rows)
         with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
             entropy_N = -(all_NV.exp() * all_NV).sum(-1)
@@ -77,19 +77,38 @@ class Reader:
             entropy_BT[where] = reading.entropy_N.double().cpu().numpy()
         return logp_BT, entropy_BT
 
-    def _logits(self, ids_BT: Tensor, length_B: Tensor, row_N: Tensor, at_N: Tensor) -> Tensor:
+    @torch.no_grad()
+    def hidden(self, batch: Batch) -> Tensor:
+        """The last hidden state [N, D] from which each trained id is sampled."""
+        rows, columns = np.nonzero(batch.weight_BT)
+        return self.model.base_model(**self._inputs(batch)).last_hidden_state[rows, columns - 1]
+
+    @torch.no_grad()
+    def last_state(self, ids: Sequence[int]) -> Floats:
+        """The last hidden state [D] after a prompt."""
+        row = torch.tensor([list(ids)], device=self.model.device)
+        state_D = self.model.base_model(input_ids=row, use_cache=False).last_hidden_state[0, -1]
+        return state_D.double().cpu().numpy()
+
+    def _logits(self, batch: Batch, row_N: Tensor, at_N: Tensor) -> Tensor:
         """Logits [N, V] after the ids at (row, at): what predicts the id at (row, at + 1)."""
-        position_T = torch.arange(ids_BT.shape[1], device=ids_BT.device)
-        inputs: dict[str, Any] = {
+        inputs = self._inputs(batch)
+        if not self._plain_head:
+            return self.model(**inputs).logits[row_N, at_N]
+        hidden_BTD = self.model.base_model(**inputs).last_hidden_state
+        return self.model.get_output_embeddings()(hidden_BTD[row_N, at_N])
+
+    def _inputs(self, batch: Batch) -> dict[str, Any]:
+        device = self.model.device
+        ids_BT = torch.as_tensor(batch.ids_BT, device=device)
+        length_B = torch.as_tensor(batch.length_B, device=device)
+        position_T = torch.arange(ids_BT.shape[1], device=device)
+        return {
             "input_ids": ids_BT,
             "attention_mask": (position_T < length_B[:, None]).to(torch.int64),
             "position_ids": position_T.expand_as(ids_BT),
             "use_cache": False,
         }
-        if not self._plain_head:
-            return self.model(**inputs).logits[row_N, at_N]
-        hidden_BTD = self.model.base_model(**inputs).last_hidden_state
-        return self.model.get_output_embeddings()(hidden_BTD[row_N, at_N])
 
     @torch.no_grad()
     def _head_is_plain(self) -> bool:

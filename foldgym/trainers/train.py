@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,22 +23,21 @@ import torch
 from foldgym.agents.engines.models import load_policy, write_policy
 from foldgym.agents.evaluate import evaluate, tasks
 from foldgym.agents.rollout import Rollout, Score, rollout
-from foldgym.config import AlgorithmSection, Run, TrainRun, dump, load, plug
+from foldgym.config import Run, TrainRun, dump, load, plug
 from foldgym.errors import ConfigError, DataError
 from foldgym.rewards import make_rubric
 from foldgym.seeding import derive_seed
-from foldgym.trainers import checkpoint
-from foldgym.trainers.advantages import ADVANTAGES
-from foldgym.trainers.batch import Zero, make_batch
+from foldgym.trainers import checkpoint, compose
+from foldgym.trainers.crediting import Crediting, imitating
 from foldgym.trainers.learner import TorchLearner
-from foldgym.trainers.losses import LOSSES, scales
+from foldgym.trainers.losses import scales
 from foldgym.trainers.losses.kl import kl_loss
 from foldgym.trainers.metrics import RunLog, headline, summary
 from foldgym.trainers.optim import Optim
-from foldgym.trainers.penalty import penalised
 from foldgym.trainers.samplers import SAMPLERS, settle
+from foldgym.trainers.values import ValueHead
 from foldgym.trainers.wiring import Actor, Worlds, how_to_play, load_actor, policy_folder, worlds
-from foldgym.types import AdvantageFn, Batch, Group, Request, Sampler
+from foldgym.types import Group, Request, Sampler
 
 RUN_FILE, CHECKPOINTS = "run.toml", "checkpoints"
 Progress = Callable[[int, int, str], None]  # steps done, steps in all, the numbers to watch
@@ -57,8 +55,8 @@ class Job:
     how: Rollout
     score: Score
     sampler: Sampler
-    advantage: AdvantageFn
     learner: TorchLearner
+    credit: Crediting
     log: RunLog
     step: int = 0
 
@@ -73,8 +71,8 @@ async def improve(job: Job, progress: Progress | None = None) -> None:
         groups, rejected = await collect(job, step)
         clock.lap("rollout")
         metrics = summary(groups)
-        batch = credited(job, groups)
-        metrics |= job.learner.update(batch) | job.sampler.update(groups, rejected)
+        batch, found = job.credit.batch(groups, job.step)
+        metrics |= found | job.learner.update(batch) | job.sampler.update(groups, rejected)
         clock.lap("update")
         if plan.eval_every and (step % plan.eval_every == 0 or step == plan.steps):
             metrics |= await held_out(job)
@@ -108,26 +106,6 @@ async def collect(job: Job, step: int) -> tuple[list[Group], list[Group]]:
         accepted += kept
         rejected += dropped
     return accepted, rejected
-
-
-def credited(job: Job, groups: Sequence[Group]) -> Batch:
-    """The batch of a step; with k1, the KL has become part of the rewards first."""
-    algorithm = job.run.algorithm
-    if algorithm.kl.use == "k1":
-        reference = job.learner.with_reference(make_batch(groups))
-        groups = penalised(groups, reference, algorithm.kl.coef)
-    groups, credits = job.sampler.weigh(groups, job.advantage(groups))
-    return make_batch(
-        groups, credits, algorithm.aggregation, norm=algorithm.norm, zero=_zero(algorithm)
-    )
-
-
-def _zero(algorithm: AlgorithmSection) -> Zero:
-    """Rows without credit are skipped where that is known to change nothing."""
-    if algorithm.zero != "auto":
-        return algorithm.zero
-    plain = algorithm.loss.use in ("policy_gradient", "ppo_clip")
-    return "skip" if plain and algorithm.kl.use in ("none", "k1") else "keep"
 
 
 async def held_out(job: Job) -> dict[str, float]:
@@ -184,16 +162,19 @@ def resume(folder: Path, progress: Progress | None = None, overrides: Sequence[s
 
 def build(run: TrainRun, folder: Path, found: checkpoint.Checkpoint | None = None) -> Job:
     """All parts of a run, in the state of the checkpoint if there is one."""
+    compose.check(run)
     mix, held = worlds(run.envs), worlds(run.envs, "val")
-    algorithm, sampler = run.algorithm, plug("sampler", run.sampler, SAMPLERS, "sampler")
-    advantage = plug("advantage", algorithm.advantage, ADVANTAGES, "algorithm.advantage")
-    loss = plug("loss", algorithm.loss, LOSSES, "algorithm.loss")
+    algorithm, parts, replay = run.algorithm, compose.parts_of(run), compose.replay_of(run)
     scales(algorithm.aggregation, np.zeros(0), algorithm.norm)  # refuses a wrong pair now
     section = (
         run.policy if found is None else run.policy.model_copy(update={"path": str(found.path)})
     )
     torch.manual_seed(derive_seed(run.seed, "torch"))
     actor = load_actor(section)
+    make_sampler = plug("sampler", run.sampler, SAMPLERS, "sampler")
+    sampler = make_sampler(mix.weights, derive_seed(run.seed, "sampler"), run.train.group_size)
+    learner = learner_of(parts, actor)
+    head = value_head_of(parts, learner)
     job = Job(
         run,
         folder,
@@ -202,43 +183,61 @@ def build(run: TrainRun, folder: Path, found: checkpoint.Checkpoint | None = Non
         held,
         how_to_play(run.rollout, run.memory, actor.renderer, mix.max_turns),
         make_rubric(run.reward).score,
-        sampler(mix.weights, derive_seed(run.seed, "sampler"), run.train.group_size),
-        advantage,
-        learner_of(run, actor, loss),
+        sampler,
+        learner,
+        Crediting(parts, learner, sampler, replay, head),
         RunLog(folder, found.state["offsets"] if found else None, run.train.trajectories),
     )
     if found is not None:
         job.step = found.step
         job.sampler.load(found.state["sampler"])
-        job.learner.load(found.tensors["learner"])
+        learner.load(found.tensors["learner"])
+        if head is not None:
+            head.load(found.tensors["value"])
+        if replay is not None:
+            replay.load(found.state["replay"])
         actor.policy.advance(found.state["version"])
         torch.set_rng_state(found.tensors["rng"])
     return job
 
 
-def learner_of(run: TrainRun, actor: Actor, loss: Any) -> TorchLearner:
+def learner_of(parts: compose.Parts, actor: Actor) -> TorchLearner:
     """The learner of a run file, with the policy that the run started from as the reference."""
-    kl, given = run.algorithm.kl, run.optim.model_dump()
+    run, kl = parts.run, parts.run.algorithm.kl
     steps = run.train.steps * run.optim.epochs * run.optim.minibatches
     reference = None
-    if kl.use != "none" and kl.coef > 0:
+    if parts.needs_reference:
         first = load_policy(policy_folder(run.policy.path)).model.requires_grad_(False)
         reference = first.to(device=actor.policy.model.device, dtype=actor.policy.model.dtype)
     return TorchLearner(
         actor.policy,
-        loss,
-        Optim(**given, total=steps),
+        imitating(parts.loss) if run.replay.use == "spear" else parts.loss,
+        Optim(**run.optim.model_dump(), total=steps),
         temperature=run.rollout.temperature,
-        kl=None if reference is None or kl.use == "k1" else kl_loss(kl.use),
+        kl=kl_loss(kl.use) if parts.kl_in_loss else None,
         kl_coef=kl.coef,
         reference=reference,
         seed=derive_seed(run.seed, "learner"),
+        **compose.learner_options(parts),
+    )
+
+
+def value_head_of(parts: compose.Parts, learner: TorchLearner) -> ValueHead | None:
+    """The value head of a run, if its advantage needs one."""
+    section = parts.run.value
+    if section.use == "none":
+        return None
+    return ValueHead(
+        learner.reader,
+        **section.model_dump(exclude={"use"}),
+        gamma=parts.run.algorithm.advantage.kwargs.get("gamma", 1.0),
+        max_tokens=parts.run.optim.microbatch_tokens,
     )
 
 
 def save(job: Job) -> Path:
     """A checkpoint of the step just made."""
-    actor = job.actor
+    actor, replay, head = job.actor, job.credit.replay, job.credit.head
     return checkpoint.save(
         job.folder / CHECKPOINTS,
         job.step,
@@ -249,8 +248,13 @@ def save(job: Job) -> Path:
             "sampler": job.sampler.state(),
             "offsets": job.log.offsets(),
             "version": actor.policy.version,
+            "replay": None if replay is None else replay.state(),
         },
-        {"learner": job.learner.state(), "rng": torch.get_rng_state()},
+        {
+            "learner": job.learner.state(),
+            "value": None if head is None else head.state(),
+            "rng": torch.get_rng_state(),
+        },
         job.run.train.keep,
     )
 
