@@ -1,0 +1,216 @@
+"""Who plays and what they are shown: policies, sessions, the log, views, memories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Literal, Protocol
+
+from foldgym.types.messages import EnvHandle, Ids, Message, Role, Tool, ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Temperature 0 is greedy. Log-probs are always those of the distribution sampled from."""
+
+    temperature: float = 1.0
+    max_tokens: int = 64
+
+
+class Finish(Enum):
+    """Why a completion ended."""
+
+    STOP = "stop"  # the policy sampled an end token
+    LENGTH = "length"  # max_tokens came first
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Exactly what the policy is shown: `ids` for token engines, `messages` for the others."""
+
+    ids: Ids
+    messages: tuple[Message, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    turn: int = 0
+    purpose: str = "act"
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """Sampled ids (the end token included), one log-prob each, and the weights that sampled them.
+
+    A policy without tokens (scripted, chat API) leaves `ids` empty and gives a `message`.
+    """
+
+    ids: Ids = ()
+    logprobs: tuple[float, ...] = ()
+    version: int = 0
+    finish: Finish = Finish.STOP
+    message: Message | None = None
+
+
+class Session(Protocol):
+    """A policy's side of one episode: its random stream and whatever it keeps between turns."""
+
+    async def sample(self, prompt: Prompt, sampling: Sampling) -> Completion: ...
+    def close(self) -> None: ...
+
+
+class Policy(Protocol):
+    """Anything that can act. `version` counts weight updates."""
+
+    @property
+    def version(self) -> int: ...
+    def open(self, seed: int, env: EnvHandle) -> Session: ...
+
+
+class Scorer(Protocol):
+    """A policy that also reads probabilities: log p(target | prompt), one per target id."""
+
+    def logprobs(self, prompt: Ids, target: Ids) -> tuple[float, ...]: ...
+
+
+# ---------------------------------------------------------------- memory: log, view, segments
+
+Kind = Literal["task", "model", "observation", "notice", "memory"]
+Source = Literal["policy", "aux", "env", "template"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened. `token_ids` are the sampled ids, or env text tokenised once."""
+
+    id: int
+    kind: Kind
+    token_ids: Ids
+    source: Source
+    turn: int = -1
+    messages: tuple[Message, ...] = ()
+    finish: Finish | None = None
+
+
+class Log(Sequence[Event]):
+    """Append-only record of an episode; event ids are positions."""
+
+    __slots__ = ("_events",)
+
+    def __init__(self, events: Sequence[Event] = ()) -> None:
+        self._events = list(events)
+
+    def append(self, kind: Kind, token_ids: Ids, source: Source, **more: Any) -> Event:
+        event = Event(len(self._events), kind, token_ids, source, **more)
+        self._events.append(event)
+        return event
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._events[index]
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self._events)
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """Shows recorded ids again, never re-tokenised: `log[event].token_ids[start:end]`."""
+
+    event: int
+    start: int = 0
+    end: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Synth:
+    """Ids that nobody said: a placeholder, an instruction, the frame of a memory block."""
+
+    token_ids: Ids
+    reason: str
+    messages: tuple[Message, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the model is shown now. `open_turn`: the last item is an unfinished assistant turn."""
+
+    items: tuple[Ref | Synth, ...]
+    open_turn: bool = False
+
+
+class At(Enum):
+    """Moments at which a memory may change its state."""
+
+    EPISODE_START = "episode_start"
+    BEFORE_MODEL = "before_model"
+    AFTER_MODEL = "after_model"
+    AFTER_TOOL = "after_tool"
+    PRESSURE = "pressure"
+    MEMORY_TOOL = "memory_tool"
+    EPISODE_END = "episode_end"
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """A moment: tokens `used` by the current view, the event or memory tool call it is about."""
+
+    at: At
+    used: int = 0
+    event: Event | None = None
+    call: ToolCall | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Context budget in tokens of the encoded view; `reserve` is kept free for the next answer.
+
+    `overflow` says what happens when a memory makes no room: `"stop"` ends the episode with
+    `Stop.MAX_CONTEXT`; `"squeeze"` first blanks, then drops the oldest turns.
+    """
+
+    max_context: int = 2048
+    reserve: int = 64
+    soft: float = 0.8
+    overflow: Literal["stop", "squeeze"] = "stop"
+
+    @property
+    def hard_limit(self) -> int:
+        return self.max_context - self.reserve
+
+    @property
+    def soft_limit(self) -> int:
+        return int(self.soft * self.max_context)
+
+
+class Kit(Protocol):
+    """What a memory is lent: the budget, and messages to `Synth` ids (with or without a frame)."""
+
+    @property
+    def budget(self) -> Budget: ...
+    def synth(self, message: Message, reason: str) -> Synth: ...
+    def frame(self, role: Role, before: str = "", after: str = "") -> tuple[Synth, Synth]: ...
+
+
+class Ask(Protocol):
+    """The only way for a memory to run a model; appends a `memory` event and returns it.
+
+    by="policy": the notes are ordinary sampled tokens and are trained.
+    by="aux": an auxiliary policy writes them and they never enter a loss.
+    Returns None when nothing usable came back (empty, or the context is full).
+    """
+
+    async def __call__(
+        self, purpose: str, view: View, max_tokens: int, by: Literal["policy", "aux"] = "policy"
+    ) -> Event | None: ...
+
+
+class Memory(Protocol):
+    """`view` is pure; state changes only in `on`; `rewrites` says that a view may drop its past."""
+
+    @property
+    def rewrites(self) -> bool: ...
+    def tools(self) -> tuple[Tool, ...]: ...
+    def start(self, log: Log, kit: Kit) -> Any: ...
+    def view(self, log: Log, state: Any) -> View: ...
+    async def on(self, boundary: Boundary, log: Log, state: Any, ask: Ask) -> Any: ...
