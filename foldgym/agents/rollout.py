@@ -8,27 +8,23 @@ is retried within a budget, and a bug stops the run.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from foldgym.agents.conversation import Limits, converse
+from foldgym.agents.guides import lead, told
 from foldgym.agents.renderers import Renderer
-from foldgym.agents.transcript import REPLAY, Transcript
-from foldgym.errors import EnvCrashed, Failure
-from foldgym.rewards.scaffold import revealed
+from foldgym.agents.transcript import Transcript
+from foldgym.errors import Failure
 from foldgym.seeding import derive_seed
-from foldgym.tools import Parsed
 from foldgym.types import (
     Budget,
     EnvHandle,
     Group,
-    Guide,
     Memory,
-    Message,
-    Opening,
     Policy,
     Request,
     Reward,
@@ -38,15 +34,6 @@ from foldgym.types import (
     Task,
     Trajectory,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """When an episode is over whatever the environment says; `max_parse_errors` are in a row."""
-
-    max_turns: int = 32
-    max_seconds: float = math.inf
-    max_parse_errors: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,42 +78,6 @@ def member_of(trajectory: Trajectory) -> int:
 
 OpenEnv = Callable[[Request], EnvHandle]
 Score = Callable[[Trajectory], Reward]
-
-
-async def converse(env: EnvHandle, talk: Transcript, limits: Limits) -> Stop:
-    """The loop: show, sample, answer, until the world or a limit ends it."""
-    deadline = time.monotonic() + limits.max_seconds
-    unreadable = 0
-    for _ in range(limits.max_turns):
-        prompt = await talk.prompt()
-        if prompt is None:
-            return Stop.MAX_CONTEXT
-        said = await talk.say(prompt)
-        unreadable = unreadable + 1 if said.problem else 0
-        stop = await answer(env, talk, said.message, said.problem)
-        if stop is not None:
-            return stop
-        if unreadable >= limits.max_parse_errors:
-            return Stop.PARSE_ERRORS
-        if time.monotonic() > deadline:
-            return Stop.MAX_SECONDS
-    return Stop.MAX_TURNS
-
-
-async def answer(env: EnvHandle, talk: Transcript, said: Message, problem: str) -> Stop | None:
-    """What comes back for one turn: a complaint, the memory's replies, the world's."""
-    if problem:
-        await talk.hear((Message("user", problem),), 0.0, {})
-        return None
-    rest, notes = await talk.remember(said)
-    if notes and not rest.tool_calls:
-        await talk.hear(notes, 0.0, {})
-        return None
-    step = await env.step(rest)
-    await talk.hear((*notes, *step.observation), step.reward, step.info)
-    if step.terminated:
-        return Stop.DONE
-    return Stop.TRUNCATED if step.truncated else None
 
 
 async def play(env: EnvHandle, session: Session, how: Rollout, episode: Episode) -> Trajectory:
@@ -188,54 +139,6 @@ def bounded(how: Rollout, request: Request) -> tuple[Budget, Limits]:
     if request.max_turns:
         limits = replace(limits, max_turns=min(limits.max_turns, request.max_turns))
     return budget, limits
-
-
-# ---------------------------------------------------------------- help before the first turn
-
-
-def told(opening: Opening, guide: Guide, seed: int) -> Opening:
-    """The opening with what the guide adds to the question; nothing else sees the difference.
-
-    `reveal` shows a random `round(reveal * K)` of the K texts in `task.metadata["criteria"]`.
-    """
-    texts = [guide.hint] if guide.hint and not guide.prefix else []
-    if guide.reveal:
-        criteria = [str(text) for text in opening.task.metadata.get("criteria", ())]
-        chosen = [criteria[i] for i in revealed(guide.reveal, len(criteria), seed, 0)]
-        texts += ["A good answer:\n" + "\n".join(f"- {text}" for text in chosen)] if chosen else []
-    if not texts:
-        return opening
-    shown = tuple(Message("user", text) for text in texts)
-    return opening._replace(task=replace(opening.task, prompt=(*opening.task.prompt, *shown)))
-
-
-async def lead(env: EnvHandle, talk: Transcript, guide: Guide, seed: int) -> Stop | None:
-    """Plays the turns that the policy does not sample; a stop when they ended the episode.
-
-    Raises `EnvCrashed` when a recorded turn is answered differently from the first time.
-    """
-    for past in guide.prefix:
-        if past.purpose not in ("act", REPLAY):
-            continue
-        await talk.recall(past.message, past.problem)
-        stop = await answer(env, talk, past.message, past.problem)
-        if talk.turns[-1].observation != past.observation:
-            raise EnvCrashed(
-                f"turn {past.index} played again was answered differently: this environment does "
-                "not repeat itself under one seed, so no episode can start from a recorded prefix"
-            )
-        if stop is not None:
-            return stop
-    for number in range(guide.lead):
-        said = await env.expert("optimal", derive_seed(seed, "lead", number))
-        read = talk.read(said) if isinstance(said, str) else Parsed(said, "")
-        await talk.recall(read.message, read.problem)
-        stop = await answer(env, talk, read.message, read.problem)
-        if stop is not None:
-            return stop
-    if guide.prefix and guide.hint:
-        talk.notice(Message("user", guide.hint))
-    return None
 
 
 async def rollout(
