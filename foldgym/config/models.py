@@ -161,6 +161,7 @@ class AlgorithmSection(Section):
     old: Literal["sampler", "recompute"] = "sampler"
     mismatch: MismatchSection = MismatchSection()
     tokens: TokensSection = TokensSection()
+    without: tuple[Name, ...] = ()  # rules: episodes that count in statistics but train nothing
     aggregation: Name = "token-mean"
     norm: Rate | None = None  # the constant that some aggregations divide by
     zero: Literal["auto", "keep", "skip", "exclude"] = "auto"  # trajectories without credit

@@ -36,7 +36,9 @@ from foldgym.config.models import (
 WHOLE = "foldgym"  # error type of a message that already names its key
 NEVER_FOLDS = frozenset({"full", "window", "omit"})
 DIVIDED = ("dr-grpo", "seq-mean-token-sum-norm")
-GROUP_ADVANTAGES = frozenset({"grpo", "dr_grpo", "rloo"})
+GROUP_ADVANTAGES = frozenset(
+    {"grpo", "dr_grpo", "rloo", "dcpo", "turn_loo", "toolpo", "hicra", "odsw", "clpo"}
+)
 
 Inert = Iterator[tuple[str, str]]  # dotted key, why it has no effect
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from foldgym.config import TrainRun, plug
+from foldgym.config import TrainRun, plug, resolve
 from foldgym.errors import ConfigError
 from foldgym.rewards.rubric import needs as parameters
 from foldgym.trainers.advantages import ADVANTAGES, ALONG_TRAJECTORY
+from foldgym.trainers.advantages.filters import FILTERS
 from foldgym.trainers.advantages.inputs import check_provided
 from foldgym.trainers.batch import Zero
 from foldgym.trainers.labels import labels
@@ -88,6 +89,8 @@ def parts_of(run: TrainRun) -> Parts:
 def check(run: TrainRun) -> None:
     """Raises `ConfigError` with the reason if parts of this run do not go together."""
     parts = parts_of(run)
+    for rule in run.algorithm.without:
+        resolve("filter", rule, FILTERS)
     check_provided(parts.advantage, dict.fromkeys(PROVIDED, lambda groups: None))
     for rule in RULES:
         if rule.broken(parts):

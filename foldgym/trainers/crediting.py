@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from foldgym.trainers.advantages.filters import without
 from foldgym.trainers.advantages.inputs import estimate
 from foldgym.trainers.batch import make_batch
 from foldgym.trainers.compose import Parts
@@ -56,6 +57,7 @@ class Crediting:
             extra = self.replay.extra(step)
             self.replay.store(fresh, credits[: len(fresh)], step)
         weighed, weighed_credits = self.sampler.weigh(everything, credits)
+        weighed = without(weighed, self.parts.run.algorithm.without)
         batch = self._rows(weighed, weighed_credits)
         metrics = {} if self.replay is None else {"replayed": float(sum(map(_size, again)))}
         if extra is not None:

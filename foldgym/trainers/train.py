@@ -25,10 +25,11 @@ from foldgym.agents.evaluate import evaluate, tasks
 from foldgym.agents.rollout import Rollout, Score, rollout
 from foldgym.config import Run, TrainRun, dump, load, plug
 from foldgym.errors import ConfigError, DataError
-from foldgym.rewards import make_rubric
+from foldgym.rewards import Rubric, make_rubric
 from foldgym.seeding import derive_seed
 from foldgym.trainers import checkpoint, compose
 from foldgym.trainers.crediting import Crediting, imitating
+from foldgym.trainers.judging import check_rewards, scored, unscored
 from foldgym.trainers.learner import TorchLearner
 from foldgym.trainers.losses import scales
 from foldgym.trainers.losses.kl import kl_loss
@@ -53,6 +54,7 @@ class Job:
     mix: Worlds
     held_out: Worlds
     how: Rollout
+    rubric: Rubric
     score: Score
     sampler: Sampler
     learner: TorchLearner
@@ -96,7 +98,11 @@ async def collect(job: Job, step: int) -> tuple[list[Group], list[Group]]:
         seed = derive_seed(job.run.seed, "rollout", step, rounds)
         rounds += 1
         policy = job.actor.policy
-        return await rollout(requests, job.mix.open, policy, job.how, seed, job.score)
+        groups = await rollout(requests, job.mix.open, policy, job.how, seed, job.score)
+        if not job.rubric.needs:
+            return groups
+        limit = job.run.optim.microbatch_tokens
+        return scored(groups, job.rubric, step - 1, job.learner.reader, limit)
 
     while len(accepted) < job.run.train.groups:
         requests = job.sampler.plan(step, job.run.train.groups - len(accepted))
@@ -173,6 +179,8 @@ def build(run: TrainRun, folder: Path, found: checkpoint.Checkpoint | None = Non
     actor = load_actor(section)
     make_sampler = plug("sampler", run.sampler, SAMPLERS, "sampler")
     sampler = make_sampler(mix.weights, derive_seed(run.seed, "sampler"), run.train.group_size)
+    rubric = make_rubric(run.reward)
+    check_rewards(rubric)
     learner = learner_of(parts, actor)
     head = value_head_of(parts, learner)
     job = Job(
@@ -182,7 +190,8 @@ def build(run: TrainRun, folder: Path, found: checkpoint.Checkpoint | None = Non
         mix,
         held,
         how_to_play(run.rollout, run.memory, actor.renderer, mix.max_turns),
-        make_rubric(run.reward).score,
+        rubric,
+        unscored if rubric.needs else rubric.score,
         sampler,
         learner,
         Crediting(parts, learner, sampler, replay, head),

@@ -55,6 +55,8 @@ def without(groups: Sequence[Group], rules: Sequence[str]) -> list[Group]:
     from foldgym.config import resolve
 
     checks: list[Rule] = [resolve("filter", rule, FILTERS) for rule in rules]
+    if not checks:
+        return list(groups)
 
     def held(trajectory: Trajectory) -> Trajectory:
         if not any(check(trajectory) for check in checks):

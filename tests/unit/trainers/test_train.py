@@ -336,3 +336,23 @@ def test_recorded_trajectories_are_cloned(policy, tmp_path):
     sft(parse(SftRun, text), demonstrations=show)
     nll = [row["nll"] for row in metrics(tmp_path / "clone")]
     assert nll[-1] < nll[0] - 1
+
+
+def test_a_reward_may_look_at_the_step_and_at_the_whole_group(policy, tmp_path):
+    source = tmp_path / "mine.py"
+    source.write_text("def late(trajectory, step):\n    return float(step)\n")
+    terms = f'reward.terms=[{{name = "late", use = "{source}:late"}}]'
+    train(run_file(policy, tmp_path / "run", terms, "train.steps=3"))
+    assert [row["reward"] for row in metrics(tmp_path / "run")] == [0.0, 1.0, 2.0]
+
+
+def test_episodes_left_out_of_the_loss_stay_in_the_statistics(policy, tmp_path):
+    """Every episode of this policy is cut off by a limit, so nothing is left to train."""
+    run = run_file(policy, tmp_path / "run", 'algorithm.without=["truncated"]', "train.steps=2")
+    train(run)
+    rows = metrics(tmp_path / "run")
+    assert [row["skipped_updates"] for row in rows] == [1.0, 2.0]
+    assert all(row["reward"] > 0 for row in rows)
+    with pytest.raises(UnknownName, match="did you mean 'truncated'"):
+        train(run_file(policy, tmp_path / "wrong", 'algorithm.without=["truncate"]'))
+    assert not (tmp_path / "wrong").exists()
