@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 
@@ -49,7 +49,7 @@ def test_paths_fit_by_type_and_repeat_nothing() -> None:
     for found in paths().values():
         for path in found:
             assert len(set(path)) == len(path)
-            for here, there in zip(path, path[1:], strict=False):
+            for here, there in pairwise(path):
                 assert RELATIONS[here][1] == RELATIONS[there][0]
 
 
@@ -68,7 +68,8 @@ def test_optimal_player_is_always_right(split: str) -> None:
         play(env, seed)
         facts = env.measure()
         assert facts["score"] == 1.0
-        assert facts["turns"] == facts["hops"] + 1 == facts["read"] + 1
+        assert facts["read"] == facts["hops"]
+        assert facts["turns"] <= facts["hops"] + 1  # a search may bring up two facts at once
 
 
 def test_hasty_player_is_right_as_often_as_it_walks_to_the_end() -> None:
@@ -121,25 +122,12 @@ def test_wrong_options_are_refused() -> None:
 
 
 def test_another_process_makes_the_same_episodes() -> None:
-    code = (
-        "import hashlib, json\n"
-        "from tests_play import digest\n"
-        "print(digest())\n"
-    )  # fmt: skip
-    program = f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n" + code.replace(
-        "tests_play", "test_fictional"
-    )
-    found = [
-        subprocess.run(
-            [sys.executable, "-c", program],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-        for seed in ("1", "2")
-    ]
-    assert found == [digest()] * 2
+    program = f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
+    program += "import test_fictional; print(test_fictional.digest())"
+    for seed in ("1", "2"):
+        environ = {**os.environ, "PYTHONHASHSEED": seed}
+        made = subprocess.check_output([sys.executable, "-c", program], env=environ, text=True)
+        assert made.strip() == digest()
 
 
 def digest() -> str:

@@ -1,0 +1,130 @@
+"""`ChainSearch`: the tools, the scoring and the scripted players that both search worlds share."""
+
+from __future__ import annotations
+
+import random
+from abc import abstractmethod
+from collections.abc import Sequence
+
+from foldgym.envs.base import ToolEnv
+from foldgym.envs.chains import Chain, decide, normalise
+from foldgym.envs.index import Document, Index
+from foldgym.errors import UnknownName, UserError
+from foldgym.tools import call, tool
+from foldgym.types import Json, Message, Task
+
+NOTHING = "nothing found"
+
+
+class ChainSearch(ToolEnv):
+    """A chain question over an index of short documents; the exact answer scores 1.
+
+    Args:
+        split: whose names are asked about: "train", "val" or "test"
+        hops: exactly this many, or the weights of 1, 2, ... hops
+        top_k: documents that a search shows
+        stop: how likely the hasty expert gives up after a hop that is not the last
+        max_turns: turns after which an episode is cut short
+    """
+
+    experts = ("optimal", "hasty")
+    shared = ("_index",)
+    splits = ("train", "val", "test")
+    most_hops = 6
+
+    def __init__(
+        self,
+        split: str = "train",
+        hops: int | Sequence[float] = (1, 1, 2, 2),
+        *,
+        top_k: int = 3,
+        stop: float = 0.65,
+        max_turns: int = 12,
+        render_mode: str | None = None,
+    ) -> None:
+        super().__init__(render_mode=render_mode)
+        if split not in self.splits:
+            raise UnknownName("split", split, self.splits)
+        if top_k < 1 or max_turns < 1:
+            raise UserError(f"top_k and max_turns must be at least 1, not {top_k} and {max_turns}")
+        if not 0 <= stop <= 1:
+            raise UserError(f"stop is a probability, from 0 to 1, not {stop}")
+        self.split, self.top_k, self.stop, self.max_turns = split, top_k, stop, max_turns
+        self.mix = self._mix(hops)
+
+    def _mix(self, hops: int | Sequence[float]) -> tuple[float, ...]:
+        """Weights of 1, 2, ... hops."""
+        most = self.most_hops
+        if isinstance(hops, int):
+            hops = tuple(float(n == hops) for n in range(1, max(hops, 1) + 1))
+        mix = tuple(float(weight) for weight in hops)
+        if len(mix) > most or not mix or min(mix) < 0 or sum(mix) <= 0:
+            raise UserError(
+                f"hops must be 1 to {most}, or at most {most} weights of which one is positive, "
+                f"not {hops!r}"
+            )
+        return mix
+
+    # ------------------------------------------------------------ what a world brings
+
+    @abstractmethod
+    def open(self, rng: random.Random) -> tuple[Chain, Index]:
+        """Make an episode: the question with its facts, and the documents to search."""
+
+    # ------------------------------------------------------------ the episode
+
+    def setup(self, rng: random.Random) -> Task:
+        """A new question; the task carries the number that makes its world again."""
+        number = rng.getrandbits(48)
+        self._begin(number)
+        return Task(
+            f"{type(self).__name__}-{self.split}-{number:012x}",
+            (Message("user", self.chain.question),),
+            list(self.chain.accepted),
+            {"world": number, "split": self.split, "hops": self.chain.hops},
+        )
+
+    def setup_task(self, task: Task, rng: random.Random) -> None:
+        """Play the question of a task that an environment with the same settings made."""
+        self._begin(int(task.metadata.get("world", -1)))
+        if task.prompt[-1].text != self.chain.question:
+            raise UserError(
+                f"task {task.id!r} was not made by a {type(self).__name__} with these settings"
+            )
+
+    def _begin(self, number: int) -> None:
+        self.chain, self._index = self.open(random.Random(number))
+        self._seen: list[Document] = []
+
+    @tool
+    def search(self, query: str) -> str:
+        """Find documents that share words with the query."""
+        found = self._index.search(query, self.top_k)
+        self._seen += found
+        return "\n".join(document.text for document in found) or NOTHING
+
+    @tool
+    def answer(self, text: str) -> str:
+        """Give the final answer."""
+        right = normalise(text) in {normalise(each) for each in self.chain.accepted}
+        self.finish(float(right), answer=text[:200])
+        return "right" if right else "wrong"
+
+    def measure(self) -> dict[str, Json]:
+        """Adds `hops`, how many the question has, and `read`, how many the searches answered."""
+        facts = super().measure()
+        if self._play is not None:
+            facts |= {"hops": self.chain.hops, "read": self.chain.progress(self._seen)}
+        return facts
+
+    def expert(self, style: str, rng: random.Random) -> Message:
+        """The next call: "optimal" walks to the end, "hasty" may stop after any earlier hop.
+
+        "hasty:0.3" is a hasty player with another `stop`.
+        """
+        name, colon, given = style.partition(":")
+        if name not in self.experts or (colon and name != "hasty"):
+            raise UnknownName("expert", style, self.experts, f"Asked of {type(self).__name__}.")
+        stop = (float(given) if given else self.stop) if name == "hasty" else 0.0
+        action, text = decide(self.chain, self.chain.progress(self._seen), stop, rng)
+        return call(action, **{"query" if action == "search" else "text": text})

@@ -1,0 +1,62 @@
+"""`FictionalSearch`: chains of questions about a world that was invented for the episode."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+from foldgym.envs.chain_search import ChainSearch
+from foldgym.envs.chains import Chain, draw_hops
+from foldgym.envs.fictional_world import SPLITS, Size, World, ask, build
+from foldgym.envs.index import Index
+from foldgym.errors import UserError
+from foldgym.seeding import derive_seed
+
+
+class FictionalSearch(ChainSearch):
+    """Who rules the region of the home of tusmol? Search documents of an invented world.
+
+    Every episode has new people, towns, companies, regions and guilds; names of different splits
+    never meet, so nothing can be remembered and everything must be read.
+
+    Args:
+        people: how many people live in a world; the other kinds keep their numbers
+        distractors: sentences that answer nothing
+    """
+
+    splits = SPLITS
+
+    def __init__(
+        self,
+        split: str = "train",
+        hops: int | Sequence[float] = (1, 1, 2, 2),
+        *,
+        people: int = 32,
+        distractors: int = 0,
+        top_k: int = 3,
+        stop: float = 0.65,
+        max_turns: int = 12,
+        render_mode: str | None = None,
+    ) -> None:
+        super().__init__(
+            split, hops, top_k=top_k, stop=stop, max_turns=max_turns, render_mode=render_mode
+        )
+        if not 1 <= people <= 1000 or distractors < 0:
+            raise UserError(
+                f"a world holds 1 to 1000 people and no negative number of distractors, "
+                f"not {people} and {distractors}"
+            )
+        self._size, self._distractors = replace(Size(), person=people), distractors
+
+    def open(self, rng: random.Random) -> tuple[Chain, Index]:
+        """A new world and a question about it."""
+        world = _world(self.split, self._size, self._distractors, rng.getrandbits(48))
+        return ask(world, draw_hops(self.mix, rng), rng), world.index
+
+
+@lru_cache(maxsize=64)
+def _world(split: str, size: Size, distractors: int, number: int) -> World:
+    """A world never changes, so the members of a group share one."""
+    return build(split, size, distractors, random.Random(derive_seed("fictional", number)))
