@@ -21,7 +21,7 @@ from typing import Any
 from foldgym.console import note, table
 
 HERE = Path(__file__).parent
-SUITES = ("envs", "rollout", "engine", "install", "estimators")
+SUITES = ("envs", "rollout", "engine", "install", "estimators", "credit")
 
 
 def machine() -> dict[str, Any]:
@@ -56,7 +56,7 @@ def main(names: list[str]) -> int:
         path = HERE / "results" / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps({"machine": where, **result}, indent=1) + "\n")
-        if name != "estimators":  # that one has a page of its own
+        if name not in ("estimators", "credit"):  # these have pages of their own
             table(f"{name} ({path.name})", ("what", "figure"), flat(result))
     return 0
 

@@ -44,7 +44,8 @@ class ValueHead:
         self.max_tokens = max_tokens
         width = int(reader.model.config.hidden_size)
         weight = next(reader.model.parameters())
-        self.layer = nn.Linear(width, 1, device=weight.device, dtype=weight.dtype)
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        self.layer = nn.Linear(width, 1, device=weight.device, dtype=dtype)
         nn.init.zeros_(self.layer.weight)
         nn.init.zeros_(self.layer.bias)
         self.optimizer = torch.optim.AdamW(self.layer.parameters(), lr=lr, weight_decay=0.0)
@@ -62,7 +63,7 @@ class ValueHead:
         for rows in split(batch, self.max_tokens):
             part = take(batch, rows)
             where = np.nonzero(part.weight_BT)
-            values_N = self.layer(self.reader.hidden(part)).squeeze(-1)
+            values_N = self.layer(self._hidden(part)).squeeze(-1)
             out_BT[np.asarray(rows)[where[0]], where[1]] = values_N.double().cpu().numpy()
         return out_BT
 
@@ -99,13 +100,16 @@ class ValueHead:
         self.optimizer.load_state_dict(state["optimizer"])
         self.fits = state["fits"]
 
+    def _hidden(self, batch: Batch) -> Tensor:
+        return self.reader.hidden(batch).to(self.layer.weight.dtype)
+
     @torch.no_grad()
     def _features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         hidden: list[Tensor] = []
         targets: list[Tensor] = []
         for rows in split(batch, self.max_tokens):
             part = take(batch, rows)
-            hidden.append(self.reader.hidden(part))
+            hidden.append(self._hidden(part))
             targets.append(torch.as_tensor(part.advantage_BT[np.nonzero(part.weight_BT)]))
         hidden_ND = torch.cat(hidden)
         return hidden_ND, torch.cat(targets).to(hidden_ND)
