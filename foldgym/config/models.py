@@ -211,6 +211,7 @@ class ModelSection(Section):
     head_dim: Positive = 32
     mlp: Positive = 384
     rope_theta: Rate = 100.0
+    window: Count = 0
     max_positions: Positive = 2048
     tie: bool = True
 
@@ -227,6 +228,7 @@ class SftSection(Optimiser):
 
     steps: Positive = 450
     batch: Positive = 32
+    microbatch_tokens: Positive = 2048  # rows of like length together: less padding, same sum
     expert: Name = "optimal"
     trajectories: str = ""  # a recorded file to clone instead of the expert
     min_reward: float = 0.0  # of a recorded trajectory

@@ -153,6 +153,7 @@ def new_actor(run: SftRun, mix: Worlds) -> Actor:
         head_dim=shape.head_dim,
         mlp=shape.mlp,
         rope_theta=shape.rope_theta,
+        window=shape.window,
         tie=shape.tie,
         max_positions=shape.max_positions,
         seed=derive_seed(run.seed, "model"),
@@ -163,8 +164,9 @@ def new_actor(run: SftRun, mix: Worlds) -> Actor:
 
 
 def optim_of(run: SftRun) -> Optim:
-    """The optimiser of a cloning run; a batch is one micro-batch unless it is huge."""
+    """The optimiser of a cloning run."""
     own = ("lr", "betas", "weight_decay", "warmup", "schedule", "floor", "clip")
+    own += ("microbatch_tokens",)
     given = {name: getattr(run.sft, name) for name in own}
     return Optim(**given, total=run.sft.steps)
 

@@ -55,6 +55,9 @@ class SlotDecoder(RowSampler):
     def __init__(self, model: Any, stop_ids: Sequence[int], pad_id: int) -> None:
         super().__init__(model, stop_ids)
         self._pad = pad_id
+        config = model.config.get_text_config()
+        windowed = "sliding_attention" in (getattr(config, "layer_types", None) or ())
+        self._window: int | None = config.sliding_window if windowed else None
         self._cache = SlotCache()
         self._seats: list[Seat | None] = []  # by slot
         self._rows: list[Row] = []
@@ -197,6 +200,10 @@ class SlotDecoder(RowSampler):
                 seat.held += piece
         return logits_BV
 
+    def _mask(self, hidden_BWS: Tensor) -> Tensor:
+        mask_BWS = torch.zeros(hidden_BWS.shape, dtype=self._dtype, device=self._device)
+        return mask_BWS.masked_fill_(hidden_BWS, float("-inf")).unsqueeze(1)
+
     def _pass(self, slots: Sequence[int], pieces: Sequence[Ids], starts: Sequence[int]) -> Tensor:
         """Compute `pieces` at the positions from `starts` on; logits [B, V] after the last id.
 
@@ -217,9 +224,13 @@ class SlotDecoder(RowSampler):
         target_BW = torch.where(spot_BW < 0, self._cache.bin, spot_BW) + slot_B[:, None] * columns
         spot_BW.clamp_(min=0)
         seen = max(start + len(piece) for piece, start in zip(pieces, starts, strict=True))
-        hidden_BWS = torch.arange(seen, device=device) > spot_BW[:, :, None]
-        mask_B1WS = torch.zeros(hidden_BWS.shape, dtype=self._dtype, device=device)
-        mask_B1WS = mask_B1WS.masked_fill_(hidden_BWS, float("-inf")).unsqueeze(1)
+        column_S = torch.arange(seen, device=device)
+        hidden_BWS = column_S > spot_BW[:, :, None]
+        mask: Any = self._mask(hidden_BWS)
+        if self._window is not None:  # the column of a token is its position
+            far_BWS = column_S <= spot_BW[:, :, None] - self._window
+            near = self._mask(hidden_BWS | far_BWS)
+            mask = {"full_attention": mask, "sliding_attention": near}
         together = slots[-1] - slots[0] + 1 == len(slots)
         self._cache.aim(
             slice(slots[0], slots[-1] + 1) if together else slot_B, target_BW.flatten(), seen
@@ -227,7 +238,7 @@ class SlotDecoder(RowSampler):
         output = self._forward(
             torch.tensor(ids, device=device),
             position_ids=spot_BW,
-            attention_mask=mask_B1WS,
+            attention_mask=mask,
             past_key_values=self._cache,
         )
         return output.logits[:, -1].float()

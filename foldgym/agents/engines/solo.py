@@ -82,8 +82,10 @@ def make_decoder(model: Any, stop_ids: Sequence[int], pad_id: int) -> Decoder:
     """The batched decoder if it computes what a plain forward pass does, else the solo one."""
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ())
-    windowed = bool(getattr(config, "sliding_window", None))
-    if kinds <= {"full_attention"} and not windowed and _agrees(model, pad_id):
+    windowed = (
+        bool(getattr(config, "sliding_window", None)) and not kinds
+    )  # nobody says which layers
+    if kinds <= {"full_attention", "sliding_attention"} and not windowed and _agrees(model, pad_id):
         return SlotDecoder(model, stop_ids, pad_id)
     return SoloDecoder(model, stop_ids)
 

@@ -62,6 +62,11 @@ def qwen(seed: int = 0, kv_heads: int = 1, max_positions: int = 256) -> Any:
     return sharp(model)
 
 
+def windowed() -> Any:
+    """Its first layer sees three tokens only, the others everything."""
+    return sharp(init_model(vocab_size=VOCAB, hidden=32, heads=2, mlp=48, window=3))
+
+
 def mistral() -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -161,8 +166,13 @@ def reference(model: Any, prompt: Ids, ids: Ids, temperature: float) -> np.ndarr
 @pytest.mark.parametrize("batching", BATCHING)
 @pytest.mark.parametrize(
     ("make", "decoder"),
-    [(qwen, SlotDecoder), (gpt2, SlotDecoder), (mistral, SoloDecoder)],
-    ids=["qwen3", "gpt2", "mistral"],
+    [
+        (qwen, SlotDecoder),
+        (windowed, SlotDecoder),
+        (gpt2, SlotDecoder),
+        (mistral, SoloDecoder),
+    ],
+    ids=["qwen3", "windowed", "gpt2", "mistral"],
 )
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_logprobs_are_those_of_a_plain_forward_pass(
@@ -178,7 +188,7 @@ def test_logprobs_are_those_of_a_plain_forward_pass(
     assert policy.counters()["reused"] > 100
 
 
-@pytest.mark.parametrize("make", [qwen, gpt2, mistral])
+@pytest.mark.parametrize("make", [qwen, windowed, gpt2, mistral])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_a_kept_cache_changes_no_token(make: Callable[[], Any], temperature: float) -> None:
     kept, anew = engine(make()), engine(make())
