@@ -8,8 +8,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import foldgym.envs  # noqa: F401 - gymnasium.make then knows our names; imports nothing heavy
-
 if TYPE_CHECKING:
     from foldgym.envs.base import Env as Env
     from foldgym.envs.base import ToolEnv as ToolEnv
@@ -35,6 +33,9 @@ _HOMES = {
     "ToolCall": "foldgym.types",
 }
 __all__ = [*_HOMES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+import_module("foldgym.envs")  # gymnasium.make then knows our names; imports nothing heavy
 
 
 def __getattr__(name: str) -> Any:
