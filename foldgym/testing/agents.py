@@ -1,0 +1,210 @@
+"""What every memory, renderer and policy promises, checked: run it on yours before you train."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+from foldgym.agents.recorder import encode_view
+from foldgym.agents.renderers import CompactRenderer, Renderer
+from foldgym.agents.rollout import Limits, Rollout, rollout
+from foldgym.agents.transcript import RendererKit
+from foldgym.envs import registry
+from foldgym.envs.worker import open_worker
+from foldgym.errors import FoldgymError
+from foldgym.seeding import generator
+from foldgym.testing.contracts import Finding
+from foldgym.testing.doubles import ByteTokenizer, HashPolicy, witness
+from foldgym.types import (
+    Budget,
+    Finish,
+    Log,
+    Memory,
+    Message,
+    Policy,
+    Prompt,
+    Ref,
+    Request,
+    Reward,
+    Role,
+    Sampling,
+    Tool,
+    ToolCall,
+    Trajectory,
+    View,
+)
+
+WORLD = "foldgym/KeyDoor-v0"
+
+
+def check_memory(
+    make: Callable[[], Memory], seeds: Sequence[int] = range(10), world: str = WORLD
+) -> list[Finding]:
+    """Every promise that a memory breaks; an empty list means that it keeps them all.
+
+    Plays random episodes whose log-probs are hashes of the exact prefix. Checked: each sampled id
+    is trained once and in its context, contexts stay within the budget, `view` is pure and shows
+    no answer without the call it answers, and `rewrites = False` is kept.
+    """
+    findings: list[Finding] = []
+    for seed in seeds:
+        findings += [
+            Finding("memory", f"seed {seed}: {what}") for what in _episode(make, seed, world)
+        ]
+    return findings
+
+
+class _Watched:
+    """A memory with every view looked at."""
+
+    def __init__(self, inner: Memory, problems: list[str]) -> None:
+        self._inner, self._problems = inner, problems
+        self.rewrites = inner.rewrites
+        self.tools, self.start, self.on = inner.tools, inner.start, inner.on
+
+    def view(self, log: Log, state: object) -> View:
+        before = len(log)
+        view = self._inner.view(log, state)
+        if self._inner.view(log, state) != view or len(log) != before:
+            self._problems.append("view is not pure: asked twice, it differs or changes the log")
+        shown = {item.event for item in view.items if isinstance(item, Ref)}
+        spoken = {log[event].turn for event in shown if log[event].kind == "model"}
+        orphans = [e for e in shown if log[e].kind == "observation" and log[e].turn not in spoken]
+        if orphans:
+            self._problems.append(f"event {orphans[0]} is shown without the call it answers")
+        return view
+
+
+def _episode(make: Callable[[], Memory], seed: int, world: str) -> Iterator[str]:
+    problems: list[str] = []
+    renderer = CompactRenderer(ByteTokenizer())
+    policy = HashPolicy(renderer)
+    budget = Budget(max_context=1500, reserve=120, soft=0.4)
+    how = Rollout(
+        renderer,
+        lambda: _Watched(make(), problems),
+        Sampling(max_tokens=120),
+        budget,
+        Limits(max_turns=10),
+    )
+    try:
+        (group,) = asyncio.run(
+            rollout(
+                [Request(world, seed)],
+                lambda request: open_worker(registry.maker(world), "inline", 30.0),
+                policy,
+                how,
+                seed,
+                lambda trajectory: Reward(0.0, 0.0),
+            )
+        )
+    except FoldgymError as broken:
+        yield f"{type(broken).__name__}: {broken}"
+        return
+    yield from dict.fromkeys(problems)
+    for trajectory in group.trajectories:
+        yield from _trained_once(trajectory, policy)
+    longest = max((len(context) for context, _ in policy.calls), default=0)
+    if longest > budget.max_context:
+        yield f"a context of {longest} ids was shown, but only {budget.max_context} are allowed"
+
+
+def _trained_once(trajectory: Trajectory, policy: HashPolicy) -> Iterator[str]:
+    sampled = sum(len(ids) for _, ids in policy.calls)
+    try:
+        trained = witness(trajectory)
+    except AssertionError as broken:
+        yield str(broken)
+        return
+    if trained != sampled:
+        yield f"{sampled} ids were sampled but {trained} are trained"
+
+
+_TOOLS = (
+    Tool(
+        "look",
+        "Look for something.",
+        {"type": "object", "properties": {"what": {"type": "string"}}, "required": ["what"]},
+    ),
+)
+_SAID = (
+    Message("assistant", "just text"),
+    Message("assistant", tool_calls=(ToolCall("look", '{"what": "a key"}', "call_0"),)),
+)
+
+
+def check_renderer(renderer: Renderer) -> list[Finding]:
+    """Every promise that a renderer breaks: round trips, frames, and text that stays text."""
+    return [Finding("renderer", what) for what in _renderer(renderer)]
+
+
+def _renderer(renderer: Renderer) -> Iterator[str]:
+    for message in _SAID:
+        ids = renderer.say(message, _TOOLS)
+        if not ids or ids[-1] not in renderer.stop_ids:
+            yield f"say({message.text or message.tool_calls}) does not end with a stop id"
+        read = renderer.parse(ids, _TOOLS)
+        said = (read.message.text, [call.name for call in read.message.tool_calls])
+        if read.problem or said != (message.text, [call.name for call in message.tool_calls]):
+            yield f"what say writes reads back as {said}"
+        cut = ids[:-1]
+        if (*cut, *renderer.seal(cut)) != (*ids, *renderer.seal(ids)):
+            yield "a turn cut short is not closed like one that ended"
+    marks = [renderer.tokenizer.decode([i]) for i in (*renderer.stop_ids, *renderer.header()[:1])]
+    roles: tuple[Role, ...] = ("system", "user", "tool")
+    for role in roles:
+        plain = renderer.encode(Message(role, "".join(marks)))
+        before, after = renderer.frame(role)
+        inside = plain[len(before) : len(plain) - len(after)]
+        if plain[: len(before)] != before or plain[len(plain) - len(after) :] != after:
+            yield f"a {role} message does not stand in its frame"
+        if set(inside) & {*renderer.stop_ids, renderer.header()[0]}:
+            yield f"text of a {role} message became a control token"
+    log = Log()
+    kit = RendererKit(Budget(), renderer)
+    log.append("task", renderer.open([Message("user", "go")], _TOOLS), "env")
+    shown = encode_view(View((Ref(0),)), log, renderer)
+    log.append("model", renderer.say(_SAID[1], _TOOLS), "policy", turn=0)
+    log.append("observation", kit.synth(Message("tool", "a key"), "").token_ids, "env", turn=0)
+    if encode_view(View((Ref(0), Ref(1), Ref(2))), log, renderer)[: len(shown)] != shown:
+        yield "a longer view does not begin with the ids of the shorter one"
+
+
+def check_policy(policy: Policy, renderer: Renderer, seed: int = 0) -> list[Finding]:
+    """Every promise that a policy breaks: columns of one length, limits kept, seeds obeyed."""
+    return [Finding("policy", what) for what in asyncio.run(_policy(policy, renderer, seed))]
+
+
+async def _policy(policy: Policy, renderer: Renderer, seed: int) -> list[str]:
+    messages = (Message("user", "find a key"),)
+    ids = (*renderer.open(messages, _TOOLS), *renderer.header())
+    prompt = Prompt(ids, messages, _TOOLS)
+    env = open_worker(registry.maker(WORLD), "inline", 30.0)
+    await env.reset(generator(seed, "check").randrange(1000), {})
+    problems: list[str] = []
+    seen: list[object] = []
+    for _ in range(2):
+        session = policy.open(seed, env)
+        try:
+            said = await session.sample(prompt, Sampling(max_tokens=8))
+        finally:
+            session.close()
+        seen.append((said.ids, said.message))
+        if len(said.ids) != len(said.logprobs):
+            problems.append(f"{len(said.ids)} ids but {len(said.logprobs)} log-probs")
+        if not all(math.isfinite(each) and each <= 1e-6 for each in said.logprobs):
+            problems.append("a log-prob is positive or not finite")
+        if not said.ids and said.message is None:
+            problems.append("it gave neither ids nor a message")
+        if len(said.ids) > 8:
+            problems.append(f"{len(said.ids)} ids although max_tokens was 8")
+        stopped = bool(said.ids) and said.ids[-1] in renderer.stop_ids
+        if said.ids and stopped != (said.finish is Finish.STOP):
+            problems.append(f"it says {said.finish.name} but its last id is {said.ids[-1]}")
+        if said.version != policy.version and said.ids:
+            problems.append(f"sampled by version {said.version}, but it is {policy.version}")
+    await env.close()
+    if seen[0] != seen[1]:
+        problems.append("two sessions with one seed said different things")
+    return problems
