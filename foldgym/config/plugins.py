@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from functools import partial
-from hashlib import blake2b
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, get_type_hints
 
 from foldgym.config.models import Use
-from foldgym.errors import ConfigError, UnknownName
+from foldgym.errors import ConfigError, DataError, UnknownName
+from foldgym.loading import load_file
 
 
 def resolve(kind: str, use: str, table: Mapping[str, Any]) -> Any:
@@ -45,7 +42,7 @@ def load_module(source: str, kind: str = "module") -> ModuleType:
     """A module by its dotted name, or from a `.py` file (loaded once per process)."""
     try:
         if source.endswith(".py"):
-            return _load_file(Path(source))
+            return load_file(source)
         return import_module(source)
     except ModuleNotFoundError as problem:
         missing = problem.name or ""
@@ -57,8 +54,8 @@ def load_module(source: str, kind: str = "module") -> ModuleType:
         raise ConfigError(
             f"{kind}: {source} needs {missing!r}, which is not installed"
         ) from problem
-    except ConfigError:
-        raise
+    except DataError as problem:
+        raise ConfigError(f"{kind}: {problem}") from None
     except Exception as problem:
         raise ConfigError(
             f"{kind}: loading {source} failed: {type(problem).__name__}: {problem}"
@@ -160,25 +157,3 @@ def _check(where: str, value: Any, hint: Any) -> Any:
 
 def _name(fn: Any) -> str:
     return getattr(fn, "__qualname__", None) or repr(fn)
-
-
-def _load_file(path: Path) -> ModuleType:
-    full = path.expanduser().resolve()
-    if not full.is_file():
-        raise ConfigError(f"there is no file {path}")
-    # the name is the same in every process, so objects of the file can be pickled
-    digest = blake2b(str(full).encode(), digest_size=6).hexdigest()
-    name = f"foldgym_file_{full.stem}_{digest}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, full)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{path} cannot be loaded as Python")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 import inspect
 import re
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from foldgym.errors import DataError, MissingExtra, UnknownName, UserError
+from foldgym.loading import file_of, load_file
 
 if TYPE_CHECKING:
     from foldgym.envs.base import Env
@@ -93,8 +92,6 @@ _BUILT_IN = (
     ),
 )
 _specs: dict[str, EnvSpec] = {each.name: each for each in _BUILT_IN}
-_files: dict[str, str] = {}  # module name -> file it was loaded from
-_loading = threading.RLock()
 _loaded: list[bool] = []  # not empty once plug-ins were looked for
 
 
@@ -200,26 +197,7 @@ def load_module(target: str) -> ModuleType:
             if problem.name and (target == problem.name or target.startswith(problem.name + ".")):
                 raise DataError(f"there is no module {target!r} to import") from problem
             raise
-    path = Path(target).resolve()
-    if not path.is_file():
-        raise DataError(f"there is no file {target!r}")
-    digest = hashlib.blake2b(str(path).encode(), digest_size=6).hexdigest()
-    name = f"foldgym_file_{path.stem}_{digest}"
-    with _loading:  # workers make environments in threads: none may see a module half run
-        if name in sys.modules:
-            return sys.modules[name]
-        found = importlib.util.spec_from_file_location(name, path)
-        if found is None or found.loader is None:
-            raise DataError(f"{target!r} cannot be loaded as Python")
-        module = importlib.util.module_from_spec(found)
-        sys.modules[name] = module
-        _files[name] = str(path)
-        try:
-            found.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name], _files[name]
-            raise
-        return module
+    return load_file(target)
 
 
 # ---------------------------------------------------------------- making
@@ -238,8 +216,8 @@ def _importable(entry: str | Callable[..., Env]) -> str | Callable[..., Env]:
     module, name = getattr(entry, "__module__", ""), getattr(entry, "__qualname__", "<")
     if "<" in name:
         return entry
-    if module in _files:
-        return f"{_files[module]}:{name}"
+    if file := file_of(module):
+        return f"{file}:{name}"
     if module == "__main__":
         file = getattr(sys.modules["__main__"], "__file__", None)
         return f"{Path(file).resolve()}:{name}" if file and file.endswith(".py") else entry

@@ -318,7 +318,7 @@ def test_resolve_lists_what_exists() -> None:
 def test_modules_that_cannot_be_loaded(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"memory: there is no module 'no_such'"):
         resolve("memory", "no_such.thing:X", TABLE)
-    with pytest.raises(ConfigError, match=r"there is no file nowhere/x\.py"):
+    with pytest.raises(ConfigError, match=r"there is no file 'nowhere/x\.py'"):
         resolve("memory", "nowhere/x.py:X", TABLE)
     (tmp_path / "bad.py").write_text("1 / 0\n")
     with pytest.raises(ConfigError, match=r"bad\.py failed: ZeroDivisionError"):
