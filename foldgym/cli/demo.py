@@ -86,7 +86,7 @@ def run_demo(parser: argparse.ArgumentParser, words: list[str]) -> int:
     seconds = time.perf_counter() - started
     report = summarise(before, after, seconds, args.seed, smoke=args.smoke)
     write_json(str(folder / "report.json"), report)
-    draw(folder)
+    draw(folder, report, run.train.steps)
     show(report, folder)
     return 0
 
@@ -190,11 +190,16 @@ def summarise(
     return {"worlds": found, "seconds": seconds, "seed": seed, "smoke": smoke}
 
 
-def draw(folder: Path) -> None:
-    """The learning curve beside the numbers."""
-    from foldgym.trainers.plot import curve
+def draw(folder: Path, report: dict[str, Any], steps: int) -> None:
+    """The learning curve, with the held-out figures before and after."""
+    from foldgym.trainers.plot import Mark, curve
 
-    curve(folder / "metrics.jsonl", folder / "curve.png")
+    marks = [
+        Mark(f"{name}, test", step, side["success"], side["low"], side["high"])
+        for name, world in report["worlds"].items()
+        for step, side in ((0, world["before"]), (steps, world["after"]))
+    ]
+    curve(folder / "metrics.jsonl", folder / "curve.png", marks)
 
 
 def show(report: dict[str, Any], folder: Path) -> None:
