@@ -139,7 +139,7 @@ class ReplaySection(Use):
 
 
 class ValueSection(Section):
-    """The value head of advantages that need one; for `warmup` updates only the head learns."""
+    """The value head of an advantage, or of PCL; for `warmup` updates only the head learns."""
 
     use: Literal["none", "linear"] = "none"
     lr: Rate = 1e-2

@@ -43,6 +43,9 @@ REWARDS: Mapping[str, TermFn] = {
     "turn_cost": turn_cost,
 }
 
+# terms that move with how much was written, so that no gate may look at them
+LENGTHS = frozenset({"budget", "fission", "l_grpo", "overlong", "pear"})
+
 
 def make_rubric(section: RewardSection | None = None) -> Rubric:
     """The rubric of a run file; without terms, the environment's own score.
@@ -63,4 +66,4 @@ def make_rubric(section: RewardSection | None = None) -> Rubric:
 
 _TERM_KEYS = ("weight", "gate", "name")
 
-__all__ = ["REWARDS", "Rubric", "Term", "TermFn", "make_rubric"]
+__all__ = ["LENGTHS", "REWARDS", "Rubric", "Term", "TermFn", "make_rubric"]

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from foldgym.config import TrainRun, plug, resolve
+from foldgym.config import TermSection, TrainRun, plug, resolve
+from foldgym.config.runs import gate_name
 from foldgym.errors import ConfigError
+from foldgym.rewards import LENGTHS
 from foldgym.rewards.rubric import needs as parameters
 from foldgym.trainers.advantages import ADVANTAGES, ALONG_TRAJECTORY
 from foldgym.trainers.advantages.filters import FILTERS
@@ -22,6 +24,7 @@ from foldgym.trainers.losses import LOSSES, Needs, needs_of
 from foldgym.trainers.losses.aggregation import CONSTANT
 from foldgym.trainers.mismatch import MISMATCHES
 from foldgym.trainers.replay import REPLAYS, Replay
+from foldgym.trainers.samplers.curriculum import chooses_by_value
 from foldgym.trainers.selection import SELECTIONS
 
 PROVIDED = ("entropy", "reference", "step", "value")  # what a run can give an advantage
@@ -58,6 +61,12 @@ class Parts:
         kl = self.run.algorithm.kl
         wanted = "reference" in self.wants.columns or "reference" in self.asks
         return wanted or (kl.use != "none" and kl.coef > 0)
+
+    @property
+    def chooses_by_value(self) -> bool:
+        """Whether the sampler reads a value head to choose tasks."""
+        sampler = self.run.sampler
+        return sampler.use == "curriculum" and chooses_by_value(sampler.kwargs.get("selector"))
 
     @property
     def zero(self) -> Zero:
@@ -155,10 +164,26 @@ def _until_differs(parts: Parts) -> bool:
     return run.algorithm.loss.kwargs.get("reincarnate", 50) != run.replay.kwargs.get("until", 50)
 
 
+def _gated_by_length(run: TrainRun) -> TermSection | None:
+    """The first term that opens or closes with a length."""
+    kinds = {term.name: term.use or term.name for term in run.reward.terms}
+    gated = (term for term in run.reward.terms if kinds.get(gate_name(term.gate)) in LENGTHS)
+    return next(gated, None)
+
+
+def _gated_overlong(run: TrainRun) -> TermSection | None:
+    """The first gated overlong penalty. Other lengths may be paid to correct episodes alone."""
+    terms = run.reward.terms
+    return next((t for t in terms if t.gate and (t.use or t.name) == "overlong"), None)
+
+
 def _words(parts: Parts) -> dict[str, str]:
     run = parts.run
     algorithm = run.algorithm
+    gated = _gated_by_length(run) or _gated_overlong(run)
     return {
+        "term": repr(gated.name) if gated else "",
+        "gate": repr(gated.gate) if gated else "",
         "advantage": repr(algorithm.advantage.use),
         "loss": repr(algorithm.loss.use),
         "kl": repr(algorithm.kl.use),
@@ -270,9 +295,24 @@ RULES: tuple[Rule, ...] = (
         "decoupled ones",
     ),
     Rule(
-        lambda p: p.run.value.use != "none" and "value" not in p.asks,
-        "value.use: has no effect: the advantage {advantage} asks for no value head; remove it, "
-        'or use "gae" or "egae"',
+        lambda p: p.run.value.use != "none" and "value" not in p.asks and not p.chooses_by_value,
+        "value.use: has no effect: the advantage {advantage} asks for no value head and the "
+        'sampler reads none; remove it, or use "gae" or "egae", or pcl with predictor = "value"',
+    ),
+    Rule(
+        lambda p: p.run.value.use == "none" and p.chooses_by_value,
+        'sampler.selector.predictor: "value" reads a value head, and nothing provides one; set '
+        'value.use = "linear"',
+    ),
+    Rule(
+        lambda p: _gated_by_length(p.run) is not None,
+        "reward.terms: the gate {gate} of {term} looks at a length; gates (G-RA) come before any "
+        "length penalty, or brevity would decide what counts: gate by an outcome",
+    ),
+    Rule(
+        lambda p: _gated_overlong(p.run) is not None,
+        "reward.terms: {term} has the gate {gate}, but an overlong penalty is no level of G-RA: "
+        "behind a closed gate an episode could run on for nothing; remove its gate",
     ),
     Rule(
         lambda p: p.run.value.use == "none" and "value" in p.asks,

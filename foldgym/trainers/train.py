@@ -34,9 +34,10 @@ from foldgym.trainers.learner import TorchLearner
 from foldgym.trainers.losses import scales
 from foldgym.trainers.losses.kl import kl_loss
 from foldgym.trainers.metrics import RunLog, headline, summary
+from foldgym.trainers.openings import Openings
 from foldgym.trainers.optim import Optim
 from foldgym.trainers.samplers import SAMPLERS, settle
-from foldgym.trainers.values import ValueHead
+from foldgym.trainers.values import ValueHead, ValuePredictor
 from foldgym.trainers.wiring import Actor, Worlds, how_to_play, load_actor, policy_folder, worlds
 from foldgym.types import Group, Request, Sampler
 
@@ -177,19 +178,19 @@ def build(run: TrainRun, folder: Path, found: checkpoint.Checkpoint | None = Non
     )
     torch.manual_seed(derive_seed(run.seed, "torch"))
     actor = load_actor(section)
-    make_sampler = plug("sampler", run.sampler, SAMPLERS, "sampler")
-    sampler = make_sampler(mix.weights, derive_seed(run.seed, "sampler"), run.train.group_size)
     rubric = make_rubric(run.reward)
     check_rewards(rubric)
     learner = learner_of(parts, actor)
-    head = value_head_of(parts, learner)
+    head = value_head(parts, learner) if "value" in parts.asks else None
+    how = how_to_play(run.rollout, run.memory, actor.renderer, mix.max_turns)
+    sampler = sampler_of(parts, mix, how, learner)
     job = Job(
         run,
         folder,
         actor,
         mix,
         held,
-        how_to_play(run.rollout, run.memory, actor.renderer, mix.max_turns),
+        how,
         rubric,
         unscored if rubric.needs else rubric.score,
         sampler,
@@ -231,11 +232,23 @@ def learner_of(parts: compose.Parts, actor: Actor) -> TorchLearner:
     )
 
 
-def value_head_of(parts: compose.Parts, learner: TorchLearner) -> ValueHead | None:
-    """The value head of a run, if its advantage needs one."""
+def sampler_of(parts: compose.Parts, mix: Worlds, how: Rollout, learner: TorchLearner) -> Sampler:
+    """The sampler of a run; one that reads a value head gets its own, on the policy as it is."""
+    run = parts.run
+    make = plug("sampler", run.sampler, SAMPLERS, "sampler")
+    seed = derive_seed(run.seed, "sampler")
+    if not parts.chooses_by_value:
+        return make(mix.weights, seed, run.train.group_size)
+
+    def value() -> ValuePredictor:
+        return ValuePredictor(value_head(parts, learner), Openings(mix.open, how))
+
+    return make(mix.weights, seed, run.train.group_size, value=value)
+
+
+def value_head(parts: compose.Parts, learner: TorchLearner) -> ValueHead:
+    """An untrained value head as `[value]` describes it."""
     section = parts.run.value
-    if section.use == "none":
-        return None
     return ValueHead(
         learner.reader,
         **section.model_dump(exclude={"use"}),

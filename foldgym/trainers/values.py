@@ -13,7 +13,8 @@ from foldgym.errors import NotFinite
 from foldgym.trainers.advantages.gae import finished, value_targets
 from foldgym.trainers.batch import make_batch, split, take
 from foldgym.trainers.reading import Reader
-from foldgym.types import Batch, Group
+from foldgym.trainers.samplers.slots import Pick
+from foldgym.types import Batch, Group, Ids, Json, Request
 
 if TYPE_CHECKING:
     from foldgym.types import Floats
@@ -87,7 +88,7 @@ class ValueHead:
         if not batch.rows:
             return {"value_loss": 0.0, "value_explained": 0.0}
         hidden_ND, target_N = self._features(batch)
-        return self._learn(hidden_ND, target_N)
+        return self.regress(hidden_ND, target_N)
 
     def state(self) -> dict[str, Any]:
         """Weights and optimiser, as tensors."""
@@ -114,7 +115,8 @@ class ValueHead:
         hidden_ND = torch.cat(hidden)
         return hidden_ND, torch.cat(targets).to(hidden_ND)
 
-    def _learn(self, hidden_ND: Tensor, target_N: Tensor) -> dict[str, float]:
+    def regress(self, hidden_ND: Tensor, target_N: Tensor) -> dict[str, float]:
+        """`epochs` steps towards targets [N]. Raises `NotFinite`, the head unchanged."""
         before = {name: x.detach().clone() for name, x in self.layer.state_dict().items()}
         first = error = 0.0
         for epoch in range(self.epochs):
@@ -132,42 +134,75 @@ class ValueHead:
 
 
 class ValuePredictor:
-    """The value head's kin as PCL's predictor: success of a task, read off its prompt.
+    """A value head as PCL's predictor: V of a task, read off the prompt that it opens with.
 
-    `prompt_of` gives the ids that the policy would be shown first for a pick. Logistic regression
-    on the hidden state after them, `rate` being the step of plain gradient descent.
+    `prompts` gives those prompts (`openings.Openings`). The head is one of its own, beside that of
+    an advantage: here the target is verified success, there it is whatever reward is left. V is
+    held in [0, 1]; until the head has learned `warmup` times every task is 1/2, since nothing is
+    known. A task whose world did not open is 0, which is as far from 1/2 as can be, and teaches
+    nothing.
     """
 
     def __init__(
-        self, reader: Reader, prompt_of: Callable[[Any], Sequence[int]], *, rate: float = 0.05
+        self, head: ValueHead, prompts: Callable[[Sequence[Request]], Sequence[Ids]]
     ) -> None:
-        self._reader, self._prompt_of, self._rate = reader, prompt_of, rate
-        self._weight_D = np.zeros(int(reader.model.config.hidden_size))
-        self._bias = 0.0
+        self._head, self._prompts = head, prompts
 
-    def predict(self, picks: Sequence[Any]) -> list[float]:
+    @torch.no_grad()
+    def predict(self, picks: Sequence[Pick]) -> list[float]:
         """Success rate in [0, 1] per task."""
-        return [self._p(self._state(pick)) for pick in picks]
+        if self._head.warm:
+            return [0.5] * len(picks)
+        prompts = self._prompts([_request(pick) for pick in picks])
+        return [self._value(ids) if ids else 0.0 for ids in prompts]
 
-    def learn(self, results: Sequence[Any]) -> None:
-        """Moves towards the share of each result that succeeded."""
-        for result in results:
-            state_D = self._state(result)
-            error = result.p - self._p(state_D)
-            self._weight_D += self._rate * error * state_D
-            self._bias += self._rate * error
+    def learn(self, picks: Sequence[Pick], rates: Sequence[float]) -> None:
+        """Regresses V on the share of each group that succeeded. Raises `NotFinite`."""
+        prompts = self._prompts([_request(pick) for pick in picks])
+        seen = [(ids, p) for ids, p in zip(prompts, rates, strict=True) if ids]
+        if not seen:
+            return
+        self._head.fits += 1
+        hidden_ND = torch.stack([self._state(ids) for ids, _ in seen])
+        self._head.regress(hidden_ND, torch.tensor([p for _, p in seen]).to(hidden_ND))
 
-    def state(self) -> dict[str, Any]:
-        """Everything learned, as JSON."""
-        return {"weight": self._weight_D.tolist(), "bias": self._bias}
+    def state(self) -> dict[str, Json]:
+        """Weights and optimiser as JSON: numbers survive it exactly."""
+        layer, optimizer = self._head.layer.state_dict(), self._head.optimizer.state_dict()
+        moments = [
+            {name: value.tolist() for name, value in slot.items()}
+            for _, slot in sorted(optimizer["state"].items())
+        ]
+        return {
+            "layer": {name: value.tolist() for name, value in layer.items()},
+            "moments": moments,
+            "fits": self._head.fits,
+        }
 
-    def load(self, state: Mapping[str, Any]) -> None:
+    def load(self, state: Mapping[str, Json]) -> None:
         """The inverse of `state`."""
-        self._weight_D, self._bias = np.array(state["weight"]), float(state["bias"])
+        like = self._head.layer.weight.detach()
 
-    def _state(self, pick: Any) -> Floats:
-        return self._reader.last_state(self._prompt_of(pick))
+        def tensors(table: Mapping[str, Json]) -> dict[str, Tensor]:
+            return {n: torch.tensor(v, dtype=like.dtype) for n, v in table.items()}
 
-    def _p(self, state_D: Floats) -> float:
-        z = float(state_D @ self._weight_D + self._bias)
-        return 1 / (1 + float(np.exp(-np.clip(z, -30, 30))))
+        groups = self._head.optimizer.state_dict()["param_groups"]
+        moments = {i: tensors(slot) for i, slot in enumerate(state["moments"])}
+        self._head.load(
+            {
+                "layer": tensors(state["layer"]),
+                "optimizer": {"state": moments, "param_groups": groups},
+                "fits": state["fits"],
+            }
+        )
+
+    def _state(self, ids: Ids) -> Tensor:
+        weight = self._head.layer.weight
+        return torch.as_tensor(self._head.reader.last_state(ids)).to(weight)
+
+    def _value(self, ids: Ids) -> float:
+        return min(1.0, max(0.0, float(self._head.layer(self._state(ids)))))
+
+
+def _request(pick: Pick) -> Request:
+    return Request(pick.arm.env, pick.seed, kwargs={**pick.arm.kwargs, **pick.kwargs})

@@ -105,11 +105,12 @@ class TaskSampler:
             )
         self._round += 1
         total = want * self._size
-        picks = self._selector.pick(want, self._place, self._desk("selector"))
+        knobs = self._knobs()
+        desk = replace(self._desk("selector"), kwargs=knobs.kwargs)
+        picks = self._selector.pick(want, self._place, desk)
         counts = self._allocator.split(picks, total, self._desk("allocator"))
         self._place += want
         self._planned += total
-        knobs = self._knobs()
         return [
             self._request(pick, n, knobs) for pick, n in zip(picks, counts, strict=True) if n > 0
         ]

@@ -6,7 +6,7 @@ To add a member, write it and put a line in the table of its slot; or name it "m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from foldgym.config import bind, resolve
 from foldgym.errors import ConfigError, UnknownName
@@ -37,6 +37,7 @@ from foldgym.trainers.samplers.selectors.cures import Cures
 from foldgym.trainers.samplers.selectors.dads import Dads
 from foldgym.trainers.samplers.selectors.dump import Dump
 from foldgym.trainers.samplers.selectors.pcl import Pcl
+from foldgym.trainers.samplers.selectors.predictors import Predictor
 from foldgym.trainers.samplers.selectors.sec import Sec
 from foldgym.trainers.samplers.selectors.vas import Vas
 from foldgym.trainers.samplers.selectors.weighted import Weighted
@@ -104,13 +105,15 @@ def curriculum(
     floor: float = _FLOOR,
     rescue_share: float = 0.25,
     max_rounds: int = 10,
+    value: Callable[[], Predictor] | None = None,
 ) -> TaskSampler:
     """One member per slot, each by its short name, "module:attr", or `{use = ..., options}`.
 
     `arms` lists `{env, kwargs, weight, name}`: `env` is an environment of the run (it may be left
     out when there is one), `kwargs` go over those of `[[envs]]`. Without it every environment is
-    an arm. Raises `ConfigError` for an unknown or ineffective option, and for members that cannot
-    do anything together.
+    an arm. `value` makes the predictor "value" of pcl; a run gives it, no run file can. Raises
+    `ConfigError` for an unknown or ineffective option, and for members that cannot do anything
+    together.
     """
     made = _arms(arms, envs)
     if not 0 <= floor <= 1 or rescue_share <= 0:
@@ -120,9 +123,10 @@ def curriculum(
     if rescue is None and rescue_share != 0.25:
         raise ConfigError("sampler.rescue_share: has no effect: there is no rescue; remove it")
     given = schedule if isinstance(schedule, list) else [schedule] if schedule else []
+    by_value = {"value": value} if chooses_by_value(selector) else {}
     parts: dict[str, Any] = {
         "source": _source(source, seed),
-        "selector": _make("selector", selector),
+        "selector": _make("selector", selector, "", **by_value),
         "allocator": _make("allocator", allocator),
         "schedules": [_make("schedule", each, f"schedule.{i}") for i, each in enumerate(given)],
     }
@@ -141,13 +145,21 @@ def curriculum(
     )
 
 
-def _make(slot: str, member: Member, key: str = "") -> Any:
+def chooses_by_value(selector: Any) -> bool:
+    """Whether a selector as a run file names it reads a value head."""
+    if not isinstance(selector, dict):
+        return False
+    options = cast("dict[str, Any]", selector)
+    return options.get("use") == "pcl" and options.get("predictor") == "value"
+
+
+def _make(slot: str, member: Member, key: str = "", **more: Any) -> Any:
     options = {} if isinstance(member, str) else dict(member)
     use = member if isinstance(member, str) else options.pop("use", None)
     where = f"sampler.{key or slot}"
     if not isinstance(use, str):
         raise ConfigError(f'{where}: needs use = "...", one of: {", ".join(SLOTS[slot])}')
-    return bind(slot, resolve(slot, use, SLOTS[slot]), options, where)()
+    return bind(slot, resolve(slot, use, SLOTS[slot]), options, where)(**more)
 
 
 def _source(member: Member, seed: int) -> Any:

@@ -63,6 +63,7 @@ class Desk:
     source: Source
     rng: random.Random
     floor: float = 0.01  # least probability of a live arm
+    kwargs: Mapping[str, Json] = field(default_factory=dict[str, Json])  # that schedules set now
 
 
 class Slot(Protocol):

@@ -1,5 +1,6 @@
 """What the learner adds to a batch, and what the objective does with it."""
 
+import json
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -18,6 +19,7 @@ from foldgym.trainers.losses import Needs, decoupled, gspo, needs, ppo_clip, rem
 from foldgym.trainers.mismatch import token_mask, token_truncate
 from foldgym.trainers.optim import Optim
 from foldgym.trainers.reading import Reader
+from foldgym.trainers.samplers.slots import Arm, Pick
 from foldgym.trainers.selection import d3s
 from foldgym.trainers.values import ValueHead, ValuePredictor
 from foldgym.types import Stop
@@ -233,19 +235,45 @@ def test_a_value_head_reads_the_state_before_the_id(by_hand):
     assert abs(a[4] - b[4]) > 1e-6
 
 
+ARMS = [Arm("easy", "w", {"n": 3}), Arm("hard", "w", {"n": 9}), Arm("broken", "w", {"n": 0})]
+PROMPTS = {3: (1, 2, 3), 9: (40, 41, 42), 0: ()}
+
+
+def predictor_of(by_hand, warmup=0):
+    head = ValueHead(Reader(by_hand.tiny().model), warmup=warmup)
+    return ValuePredictor(head, lambda requests: [PROMPTS[r.kwargs["n"]] for r in requests])
+
+
 def test_a_value_predictor_tells_tasks_apart_by_their_prompts(by_hand):
-    reader = Reader(by_hand.tiny().model)
-    prompts = {"easy": (1, 2, 3), "hard": (40, 41, 42)}
-    predictor = ValuePredictor(reader, lambda pick: prompts[getattr(pick, "arm", pick)], rate=0.3)
-    assert predictor.predict(["easy", "hard"]) == [0.5, 0.5]
-
-    class Result:
-        def __init__(self, arm, p):
-            self.arm, self.p = arm, p
-
+    predictor = predictor_of(by_hand)
+    picks = [Pick(arm, 7) for arm in ARMS]
+    assert predictor.predict(picks) == [0.0, 0.0, 0.0]
     for _ in range(60):
-        predictor.learn([Result("easy", 0.9), Result("hard", 0.1)])
-    assert predictor.predict(["easy", "hard"]) == pytest.approx([0.9, 0.1], abs=0.05)
-    other = ValuePredictor(reader, lambda pick: prompts[pick])
-    other.load(predictor.state())
-    assert other.predict(["hard"]) == predictor.predict(["hard"])
+        predictor.learn(picks, [0.9, 0.1, 0.5])
+    easy, hard, broken = predictor.predict(picks)
+    assert (easy, hard) == pytest.approx((0.9, 0.1), abs=0.05)
+    assert broken == 0.0  # nobody knows what it says, so nothing was learned from it
+    # a setting of the task goes over that of its arm, as in the request that is played
+    assert predictor.predict([Pick(ARMS[0], 7, {"n": 9})]) == [hard]
+
+
+def test_a_value_predictor_continues_exactly_from_its_json(by_hand):
+    predictor, other = predictor_of(by_hand), predictor_of(by_hand)
+    picks = [Pick(arm, 7) for arm in ARMS[:2]]
+    predictor.learn(picks, [0.9, 0.1])
+    other.load(json.loads(json.dumps(predictor.state())))
+    for each in (predictor, other):  # moments of the optimiser count too
+        each.learn(picks, [0.8, 0.3])
+    assert other.predict(picks) == predictor.predict(picks)
+    assert other.state() == predictor.state()
+
+
+def test_a_value_predictor_knows_nothing_while_its_head_warms_up(by_hand):
+    predictor = predictor_of(by_hand, warmup=2)
+    picks = [Pick(arm, 7) for arm in ARMS[:2]]
+    said = []
+    for _ in range(3):
+        said.append(predictor.predict(picks))
+        predictor.learn(picks, [1.0, 0.0])
+    assert said[:2] == [[0.5, 0.5]] * 2
+    assert said[2][0] > said[2][1]

@@ -23,6 +23,16 @@ def run(*overrides: str) -> TrainRun:
     return parse(TrainRun, text, overrides)
 
 
+BY_VALUE = (
+    "sampler.use=curriculum",
+    "sampler.selector={use = 'pcl', predictor = 'value'}",
+)
+
+
+def terms(*names: str) -> tuple[str, ...]:
+    return tuple(f"reward.terms.{place}.name={name}" for place, name in enumerate(names))
+
+
 def keys(*pairs: str) -> tuple[str, ...]:
     return tuple(f"algorithm.{pair}" for pair in pairs)
 
@@ -90,6 +100,19 @@ BAD = [
     ((*REMIX, "replay.until=100"), "must be algorithm.loss.reincarnate"),
     ((*keys("old=recompute"), "replay.use=spear"), "which recomputing would overwrite"),
     (("value.use=linear",), "asks for no value head"),
+    (BY_VALUE, 'nothing provides one; set value.use = "linear"'),
+    (
+        (*terms("env_score", "overlong", "step_rewards"), "reward.terms.2.gate=overlong>-0.5"),
+        "the gate 'overlong>-0.5' of 'step_rewards' looks at a length.*before any length penalty",
+    ),
+    (
+        (*terms("short", "env_score"), "reward.terms.0.use=budget", "reward.terms.1.gate=short"),
+        "the gate 'short' of 'env_score' looks at a length",
+    ),
+    (
+        (*terms("env_score", "overlong"), "reward.terms.1.gate=env_score>0"),
+        "'overlong' has the gate 'env_score>0', but an overlong penalty is no level of G-RA",
+    ),
     (keys("advantage.use=gae"), "nothing provides one; set value.use"),
     (keys("loss.use=cispo", "loss.eps_hi=1"), "did you mean 'eps_high'"),
 ]
@@ -124,6 +147,10 @@ GOOD = [
     keys("tokens.use=d3s", "tokens.steps=50"),
     keys("loss.use=decoupled", "loss.proximal=loglinear"),
     (*keys("advantage.use=gae"), "value.use=linear"),
+    (*BY_VALUE, "value.use=linear", "value.warmup=1"),
+    (*BY_VALUE, *keys("advantage.use=gae"), "value.use=linear"),
+    (*terms("env_score", "step_rewards", "overlong"), "reward.terms.1.gate=env_score>0"),
+    (*terms("env_score", "budget"), "reward.terms.1.gate=env_score>0"),
     (*REMIX, "algorithm.loss.reincarnate=100", "replay.until=100"),
     (*keys("kl.use=k2", "kl.coef=0.1"), "replay.use=spear"),
     keys("advantage.use=reinforce_pp_kl"),

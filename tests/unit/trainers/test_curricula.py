@@ -30,6 +30,7 @@ from foldgym.trainers.samplers.selectors.predictors import correlation
 from foldgym.trainers.samplers.selectors.vas import self_bleu
 from foldgym.trainers.samplers.sources.archive import TaskArchive, novelty, pata_ec
 from foldgym.trainers.samplers.stats import Result, StatStore, abs_advantages
+from foldgym.types import Request
 
 TWO = {"a": 1.0, "b": 1.0}
 
@@ -168,6 +169,51 @@ def test_pcl_takes_the_middle_and_stops_trusting_a_blind_predictor() -> None:
     blind = make()
     blind._selector._past = [[0.3, 0.9], [0.9, 0.3]] * 24
     assert not blind._selector.trusted
+
+
+class ByHand:
+    """V of a task is its seed's last two digits in hundredths."""
+
+    def predict(self, picks: Any) -> list[float]:
+        self.seen = [(pick.seed % 100 / 100, dict(pick.kwargs)) for pick in picks]
+        return [v for v, _ in self.seen]
+
+    def learn(self, picks: Any, rates: Any) -> None:
+        self.learned = [(pick.seed, rate) for pick, rate in zip(picks, rates, strict=True)]
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load(self, state: Any) -> None:
+        pass
+
+
+def test_pcl_takes_the_seeds_whose_value_is_nearest_to_half() -> None:
+    v = ByHand()
+    sampler = curriculum(
+        {"w": 1.0},
+        0,
+        4,
+        selector={"use": "pcl", "predictor": "value", "window": 2, "pool": 10},
+        schedule={"use": "stages", "stages": [{"size": 3}], "threshold": 0.9, "window": 2},
+        floor=0.0,
+        value=lambda: v,
+    )
+    sampler._selector._past = [[0.2, 0.3], [0.8, 0.7]]
+    picked = [request.seed for request in sampler.plan(1, 3)]
+    assert len(v.seen) == 30
+    assert {kwargs["size"] for _, kwargs in v.seen} == {3}  # the task as it would be played
+    nearest = sorted(abs(value - 0.5) for value, _ in v.seen)[:3]
+    assert [abs(seed % 100 / 100 - 0.5) for seed in picked] == nearest
+    groups = pretend([Request("w", 150, 4)], lambda r, g: 1.0)
+    sampler.update(groups, [])
+    assert v.learned == [(150, 1.0)]
+    assert sampler._selector._past[-1] == [0.5, 1.0]  # scored before it learned
+
+
+def test_pcl_needs_a_value_head_to_read_one() -> None:
+    with pytest.raises(ConfigError, match=r'nothing provides one; set value.use = "linear"'):
+        curriculum({"w": 1.0}, 0, 4, selector={"use": "pcl", "predictor": "value"})
 
 
 def test_cures_score_and_the_released_one() -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 import torch
 
+from foldgym.agents.rollout import rollout
 from foldgym.config import SftRun, TrainRun, parse
+from foldgym.envs.base import Env
+from foldgym.envs.worker import open_worker
 from foldgym.records import JsonlReader, RecordReader
-from foldgym.trainers.checkpoint import latest
+from foldgym.trainers.checkpoint import latest, load
+from foldgym.trainers.openings import Openings
 from foldgym.trainers.sft import sft
-from foldgym.trainers.train import resume, train
+from foldgym.trainers.train import build, resume, train
+from foldgym.types import EnvHandle, Group, Ids, Request
 
 pytestmark = pytest.mark.slow  # trains a policy first
 
@@ -130,3 +136,70 @@ def test_recovery_groups_train_in_a_run(policy: Path, tmp_path: Path) -> None:
         sampled = {k for s in trajectory.segments for k in s.turn_ids}
         assert replayed
         assert not replayed & sampled
+
+
+BY_VALUE = """
+[sampler]
+use = "curriculum"
+arms = [
+  {name = "easy", kwargs = {high = 4}},
+  {name = "hard", kwargs = {high = 60}},
+]
+selector = {use = "pcl", predictor = "value", window = 2, trust = -1.0}
+[value]
+use = "linear"
+warmup = 1
+"""
+
+
+def test_pcl_reads_the_value_head_and_resumes_bit_equal(policy: Path, tmp_path: Path) -> None:
+    def stop(step: int, steps: int, line: str) -> None:
+        if step == 3:
+            raise Stopped
+
+    whole = train(run_file(policy, tmp_path / "whole", BY_VALUE))
+    rows = list(JsonlReader(whole / "metrics.jsonl"))
+    assert len({row["sampler/pcl/brier"] for row in rows}) == 5  # V moves
+    with pytest.raises(Stopped):
+        train(run_file(policy, tmp_path / "broken", BY_VALUE), stop)
+    broken = resume(tmp_path / "broken")
+    assert (whole / "metrics.jsonl").read_bytes() == (broken / "metrics.jsonl").read_bytes()
+    state = [(load(latest(folder / "checkpoints")).state["sampler"]) for folder in (whole, broken)]
+    assert state[0] == state[1]
+    assert any(state[0]["selector"]["v"]["layer"]["weight"][0])
+
+
+def test_openings_are_what_the_policy_was_shown(policy: Path, tmp_path: Path) -> None:
+    run = run_file(policy, tmp_path / "run", BY_VALUE)
+    job = build(run, tmp_path / "run")
+    prompts = Openings(job.mix.open, job.how)
+    requests = [
+        Request("foldgym/GuessNumber-v0", seed, 1, kwargs={"high": high})
+        for seed, high in ((1, 4), (2, 60), (1, 4))
+    ]
+
+    async def step() -> tuple[list[Ids], list[Group]]:
+        told = prompts(requests)  # inside a running loop, as a plan is
+        return told, await rollout(requests, job.mix.open, job.actor.policy, job.how, 0, job.score)
+
+    told, groups = asyncio.run(step())
+    for ids, group in zip(told, groups, strict=True):
+        segment = group.trajectories[0].segments[0]
+        first = segment.turn_ids.index(0)
+        assert ids == tuple(segment.token_ids[:first])
+    assert told[0] != told[1]
+    job.log.close()
+
+    def crash() -> Env:
+        raise RuntimeError("the world is on fire")
+
+    opened: list[int] = []
+
+    def open_env(request: Request) -> EnvHandle:
+        opened.append(request.seed)
+        return open_worker(crash) if request.seed == 2 else job.mix.open(request)
+
+    prompts = Openings(open_env, job.how)
+    for _ in range(2):
+        assert prompts(requests) == [told[0], (), told[0]]
+    assert opened == [1, 2, 2]  # each task once; a failure is tried again

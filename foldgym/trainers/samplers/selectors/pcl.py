@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from foldgym.config import resolve
@@ -27,8 +28,9 @@ class Pcl:
 
     V learns from the step's own groups. It is trusted while its correlation with what came out,
     over the last `window` groups, is at least `trust`; otherwise (and before there are that many)
-    the pool's first m are taken, which is uniform. `predictor` is "knobs" or "module:Class" with
-    the methods of `Predictor`.
+    the pool's first m are taken, which is uniform. `predictor` is "knobs" (settings), "value" (a
+    value head on the task's prompt; `value` makes it, which a run does where it has one) or
+    "module:Class" with the methods of `Predictor`.
     Source: PCL (text). `pool` 4, `window` 64 and `trust` .1 are OURS, and so is the fallback's
     threshold: the source only asks for one. Brier score and correlation are logged.
     """
@@ -36,12 +38,23 @@ class Pcl:
     by_task = False
 
     def __init__(
-        self, pool: int = 4, predictor: str = "knobs", window: int = 64, trust: float = 0.1
+        self,
+        pool: int = 4,
+        predictor: str = "knobs",
+        window: int = 64,
+        trust: float = 0.1,
+        value: Callable[[], Predictor] | None = None,
     ) -> None:
         if pool < 1 or window < 2:
             raise ConfigError(f"pcl needs pool >= 1 and window >= 2, not {pool} and {window}")
         self._pool, self._window, self._trust = pool, window, trust
-        self._v: Predictor = resolve("predictor", predictor, PREDICTORS)()
+        if predictor == "value" and value is None:
+            raise ConfigError(
+                'sampler.selector.predictor: "value" reads a value head, and nothing provides one; '
+                'set value.use = "linear"'
+            )
+        table = PREDICTORS if value is None else {**PREDICTORS, "value": value}
+        self._v: Predictor = resolve("predictor", predictor, table)()
         self._past: list[list[float]] = []  # [predicted, realised]
 
     @property
@@ -60,19 +73,19 @@ class Pcl:
         """The chosen ones, and a few random places."""
         pool = desk.source.pool(want * self._pool, desk)
         if self.trusted:
-            pool = [pool[i] for i in nearest_half(self._v.predict(pool), want)]
+            as_played = [replace(pick, kwargs={**desk.kwargs, **pick.kwargs}) for pick in pool]
+            pool = [pool[i] for i in nearest_half(self._v.predict(as_played), want)]
         return explored(pool, want, place, desk)
 
     def observe(self, results: Sequence[Result], desk: Desk) -> dict[str, float]:
         """Scores V before it learns."""
         arms = {arm.name: arm for arm in desk.arms}
         known = [result for result in results if result.arm in arms]
-        said = self._v.predict(
-            [Pick(arms[result.arm], result.seed, result.kwargs) for result in known]
-        )
+        picks = [Pick(arms[result.arm], result.seed, result.kwargs) for result in known]
+        said = self._v.predict(picks)
         new = [[guess, result.p] for guess, result in zip(said, known, strict=True)]
         self._past = [*self._past, *new][-self._window :]
-        self._v.learn(known)
+        self._v.learn(picks, [result.p for result in known])
         brier = sum((x - y) ** 2 for x, y in self._past) / len(self._past) if self._past else 0.0
         return {"sampler/pcl/brier": brier, "sampler/pcl/correlation": self._agreement()}
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from foldgym.trainers.samplers.slots import Pick
-from foldgym.trainers.samplers.stats import Result
 from foldgym.types import Json
 
 
@@ -18,7 +17,7 @@ class Predictor(Protocol):
         """Success rate in [0, 1] per task."""
         ...
 
-    def learn(self, results: Sequence[Result]) -> None:
+    def learn(self, picks: Sequence[Pick], rates: Sequence[float]) -> None:
         """Moves towards the mean scores of the step's own unaided rollouts, and of no others."""
         ...
 
@@ -45,17 +44,17 @@ class KnobPredictor:
 
     def predict(self, picks: Sequence[Pick]) -> list[float]:
         """1/2 where nothing is known."""
-        return [self._p(pick.arm.name, {**pick.arm.kwargs, **pick.kwargs}) for pick in picks]
+        return [self._p(pick) for pick in picks]
 
-    def learn(self, results: Sequence[Result]) -> None:
+    def learn(self, picks: Sequence[Pick], rates: Sequence[float]) -> None:
         """One gradient step per group."""
-        for result in results:
-            error = result.p - self._p(result.arm, result.kwargs)
-            for name, x in _features(result.arm, result.kwargs).items():
+        for pick, rate in zip(picks, rates, strict=True):
+            error = rate - self._p(pick)
+            for name, x in _features(pick).items():
                 self._weights[name] = self._weights.get(name, 0.0) + self._rate * error * x
 
-    def _p(self, arm: str, kwargs: Mapping[str, Json]) -> float:
-        features = _features(arm, kwargs).items()
+    def _p(self, pick: Pick) -> float:
+        features = _features(pick).items()
         z = math.fsum(self._weights.get(name, 0.0) * x for name, x in features)
         return 1 / (1 + math.exp(-min(30.0, max(-30.0, z))))
 
@@ -68,13 +67,13 @@ class KnobPredictor:
         self._weights = dict(state["weights"])
 
 
-def _features(arm: str, kwargs: Mapping[str, Json]) -> dict[str, float]:
+def _features(pick: Pick) -> dict[str, float]:
     numbers = {
         f"setting {name}": value / (1 + abs(value))
-        for name, value in kwargs.items()
+        for name, value in {**pick.arm.kwargs, **pick.kwargs}.items()
         if isinstance(value, (int, float)) and not isinstance(value, bool)
     }
-    return {f"arm {arm}": 1.0, **numbers}
+    return {f"arm {pick.arm.name}": 1.0, **numbers}
 
 
 def correlation(xs: Sequence[float], ys: Sequence[float]) -> float:
