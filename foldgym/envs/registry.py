@@ -90,6 +90,17 @@ _BUILT_IN = (
         budget=120.0,
         max_turns=12,
     ),
+    EnvSpec(
+        "foldgym/RunningSum-v0",
+        "foldgym.envs.long.running_sum:RunningSum",
+        description="Add the values of the words of each turn to a sum, for many turns.",
+    ),
+    EnvSpec(
+        "foldgym/Saturn-v0",
+        "foldgym.envs.long.saturn:Saturn",
+        description="Find an assignment that satisfies every clause; the size sets the difficulty.",
+        max_turns=3,
+    ),
 )
 _specs: dict[str, EnvSpec] = {each.name: each for each in _BUILT_IN}
 _loaded: list[bool] = []  # not empty once plug-ins were looked for
