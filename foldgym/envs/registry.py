@@ -101,6 +101,16 @@ _BUILT_IN = (
         description="Find an assignment that satisfies every clause; the size sets the difficulty.",
         max_turns=3,
     ),
+    EnvSpec(
+        "foldgym/HiddenGrid-v0",
+        "foldgym.envs.long.hidden_grid:HiddenGrid",
+        description="Walk over letters with hidden effects, commit the effects, predict outcomes.",
+    ),
+    EnvSpec(
+        "foldgym/HiddenSequence-v0",
+        "foldgym.envs.long.hidden_sequence:HiddenSequence",
+        description="Feed strings to a machine, commit its hidden rules, predict its outcomes.",
+    ),
 )
 _specs: dict[str, EnvSpec] = {each.name: each for each in _BUILT_IN}
 _loaded: list[bool] = []  # not empty once plug-ins were looked for

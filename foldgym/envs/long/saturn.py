@@ -7,7 +7,8 @@ import random
 from collections.abc import Sequence
 
 from foldgym.envs.base import ToolEnv
-from foldgym.envs.games import Split, check_split, split_of
+from foldgym.envs.games import Split, check_split
+from foldgym.envs.long.splits import drawn
 from foldgym.errors import UserError
 from foldgym.tools import call, tool
 from foldgym.types import Action
@@ -80,15 +81,12 @@ class Saturn(ToolEnv):
 
     def setup(self, rng: random.Random) -> str:
         """Draw puzzles until one, in whatever order its clauses stand, belongs to the split."""
-        for _ in range(1000):
-            self.planted, self.puzzle = plant(rng, self.literals, self.variables, self.clauses)
-            if split_of("sat", repr(sorted(self.puzzle))) == self.split:
-                break
-        else:
-            raise UserError(
-                f"no puzzle of {self.clauses} clauses over {self.variables} variables belongs to "
-                f"split {self.split!r}; make it larger"
-            )
+        self.planted, self.puzzle = drawn(
+            self.split,
+            lambda: plant(rng, self.literals, self.variables, self.clauses),
+            lambda found: repr(sorted(found[1])),
+            "puzzle",
+        )
         lines = "\n".join(" or ".join(map(_literal, clause)) for clause in self.puzzle)
         return (
             f"Choose true or false for x1 to x{self.variables} so that every line holds:\n{lines}\n"
