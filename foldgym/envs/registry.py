@@ -111,6 +111,21 @@ _BUILT_IN = (
         "foldgym.envs.long.hidden_sequence:HiddenSequence",
         description="Feed strings to a machine, commit its hidden rules, predict its outcomes.",
     ),
+    EnvSpec(
+        "foldgym/FunctionOperator-v0",
+        "foldgym.envs.long.rule_functions:FunctionOperator",
+        description="Find the hidden coefficients of functions by feeding numbers to them.",
+    ),
+    EnvSpec(
+        "foldgym/EscapeRoom-v0",
+        "foldgym.envs.long.rule_gallery:EscapeRoom",
+        description="Find the rule behind a door's code among the paintings of a gallery.",
+    ),
+    EnvSpec(
+        "foldgym/Reactor-v0",
+        "foldgym.envs.long.rule_reactor:Reactor",
+        description="Make a string from letters that combine by a hidden rule.",
+    ),
 )
 _specs: dict[str, EnvSpec] = {each.name: each for each in _BUILT_IN}
 _loaded: list[bool] = []  # not empty once plug-ins were looked for
