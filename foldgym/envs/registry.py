@@ -126,6 +126,11 @@ _BUILT_IN = (
         "foldgym.envs.long.rule_reactor:Reactor",
         description="Make a string from letters that combine by a hidden rule.",
     ),
+    EnvSpec(
+        "foldgym/Sokoban-v0",
+        "foldgym.envs.long.sokoban:Sokoban",
+        description="Push boxes onto targets, where a wrong push cannot be undone.",
+    ),
 )
 _specs: dict[str, EnvSpec] = {each.name: each for each in _BUILT_IN}
 _loaded: list[bool] = []  # not empty once plug-ins were looked for
