@@ -26,7 +26,8 @@ def split_of(*content: int | str) -> str:
     return "train" if place < 8 else SPLITS[place - 7]
 
 
-def _check_split(split: str) -> None:
+def check_split(split: str) -> None:
+    """Raises `UnknownName` unless there is such a split."""
     if split not in SPLITS:
         raise UnknownName("split", split, SPLITS)
 
@@ -46,7 +47,7 @@ class GuessNumber(ToolEnv):
         render_mode: str | None = None,
     ) -> None:
         super().__init__(render_mode=render_mode)
-        _check_split(split)
+        check_split(split)
         self.low, self.high, self.split = low, high, split
         self.secrets = [n for n in range(low, high + 1) if split_of("guess", n) == split]
         if not self.secrets:
@@ -103,7 +104,7 @@ class KeyDoor(ToolEnv):
         self, rooms: int = 5, split: Split = "train", *, render_mode: str | None = None
     ) -> None:
         super().__init__(render_mode=render_mode)
-        _check_split(split)
+        check_split(split)
         if not 3 <= rooms <= len(_ROOMS):
             raise UserError(f"rooms must be from 3 to {len(_ROOMS)}, not {rooms}")
         self.rooms, self.split = rooms, split
@@ -236,7 +237,7 @@ class Arithmetic(ToolEnv):
         self, steps: int = 3, split: Split = "train", *, render_mode: str | None = None
     ) -> None:
         super().__init__(render_mode=render_mode)
-        _check_split(split)
+        check_split(split)
         if not 1 <= steps <= 8:
             raise UserError(f"steps must be from 1 to 8, not {steps}")
         self.steps, self.split = steps, split

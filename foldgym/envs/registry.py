@@ -90,6 +90,47 @@ _BUILT_IN = (
         budget=120.0,
         max_turns=12,
     ),
+    EnvSpec(
+        "foldgym/RunningSum-v0",
+        "foldgym.envs.long.running_sum:RunningSum",
+        description="Add the values of the words of each turn to a sum, for many turns.",
+    ),
+    EnvSpec(
+        "foldgym/Saturn-v0",
+        "foldgym.envs.long.saturn:Saturn",
+        description="Find an assignment that satisfies every clause; the size sets the difficulty.",
+        max_turns=3,
+    ),
+    EnvSpec(
+        "foldgym/HiddenGrid-v0",
+        "foldgym.envs.long.hidden_grid:HiddenGrid",
+        description="Walk over letters with hidden effects, commit the effects, predict outcomes.",
+    ),
+    EnvSpec(
+        "foldgym/HiddenSequence-v0",
+        "foldgym.envs.long.hidden_sequence:HiddenSequence",
+        description="Feed strings to a machine, commit its hidden rules, predict its outcomes.",
+    ),
+    EnvSpec(
+        "foldgym/FunctionOperator-v0",
+        "foldgym.envs.long.rule_functions:FunctionOperator",
+        description="Find the hidden coefficients of functions by feeding numbers to them.",
+    ),
+    EnvSpec(
+        "foldgym/EscapeRoom-v0",
+        "foldgym.envs.long.rule_gallery:EscapeRoom",
+        description="Find the rule behind a door's code among the paintings of a gallery.",
+    ),
+    EnvSpec(
+        "foldgym/Reactor-v0",
+        "foldgym.envs.long.rule_reactor:Reactor",
+        description="Make a string from letters that combine by a hidden rule.",
+    ),
+    EnvSpec(
+        "foldgym/Sokoban-v0",
+        "foldgym.envs.long.sokoban:Sokoban",
+        description="Push boxes onto targets, where a wrong push cannot be undone.",
+    ),
 )
 _specs: dict[str, EnvSpec] = {each.name: each for each in _BUILT_IN}
 _loaded: list[bool] = []  # not empty once plug-ins were looked for

@@ -25,8 +25,12 @@ from foldgym.testing.doubles import ByteTokenizer
 from foldgym.types import Request, Reward
 
 HERE = Path(__file__).parent / "episodes"
-# PyDocsSearch is left out: its documents are those of the interpreter that runs it.
-WORLDS = ("Arithmetic", "FictionalSearch", "GuessNumber", "KeyDoor")
+# PyDocsSearch is left out: its documents are those of the interpreter that runs it. HiddenGrid and
+# HiddenSequence, too: their episodes are longer than these, and their files would be large.
+WORLDS = (
+    *("Arithmetic", "EscapeRoom", "FictionalSearch", "FunctionOperator", "GuessNumber"),
+    *("KeyDoor", "Reactor", "RunningSum", "Saturn", "Sokoban"),
+)
 
 
 def played(world: str) -> list[dict[str, Any]]:
