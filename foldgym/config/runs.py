@@ -34,7 +34,7 @@ from foldgym.config.models import (
 )
 
 WHOLE = "foldgym"  # error type of a message that already names its key
-NEVER_FOLDS = frozenset({"full", "window", "omit"})
+NEVER_FOLDS = frozenset({"full", "window", "omit", "errors", "mem1", "notes", "edit"})
 DIVIDED = ("dr-grpo", "seq-mean-token-sum-norm")
 GROUP_ADVANTAGES = frozenset(
     {"grpo", "dr_grpo", "rloo", "dcpo", "turn_loo", "toolpo", "hicra", "odsw", "clpo"}

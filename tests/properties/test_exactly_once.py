@@ -30,6 +30,15 @@ VARIANTS: dict[str, list[Callable[[], Memory]]] = {
         lambda: MEMORIES["summarise"](trigger="turns", every=2, keep=1, max_tokens=16),
         lambda: MEMORIES["summarise"](trigger="turns", every=1, keep_task=False, max_tokens=40),
     ],
+    "notes": [
+        lambda: MEMORIES["notes"](window=3),
+        lambda: MEMORIES["notes"](window=4, keep=0, notes=1),
+    ],
+    "reminder": [
+        lambda: MEMORIES["reminder"](every=1),
+        lambda: MEMORIES["reminder"]("summarise", 2, options={"trigger": "turns", "every": 2}),
+        lambda: MEMORIES["reminder"](MEMORIES["edit"](), 2),
+    ],
 }
 
 
