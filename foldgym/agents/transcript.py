@@ -29,6 +29,7 @@ from foldgym.types import (
     Segment,
     Session,
     Synth,
+    Tool,
     ToolCall,
     Turn,
     View,
@@ -43,6 +44,7 @@ class RendererKit:
 
     budget: Budget
     renderer: Renderer
+    tools: tuple[Tool, ...] = ()
 
     def synth(self, message: Message, reason: str) -> Synth:
         """A framed message as ids nobody said."""
@@ -81,7 +83,7 @@ class Transcript:
         self.log = Log()
         self.turns: list[Turn] = []
         self.counters: Counter[str] = Counter()
-        self._kit = RendererKit(budget, renderer)
+        self._kit = RendererKit(budget, renderer, self.tools)
         self._memory_tools = {tool.name for tool in memory.tools()}
         self._placeholder = self._kit.synth(PLACEHOLDER, "squeezed")
         self._recorder = Recorder()

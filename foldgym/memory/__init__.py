@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from foldgym.memory.chunks import HiAgent
+from foldgym.memory.deepagent import DeepAgentFold
 from foldgym.memory.folding import Summarise
 from foldgym.memory.notes import Mem1State, NotesAndClear
 from foldgym.memory.pruning import ErrorPrune, MemoryEdit
@@ -17,13 +19,17 @@ MEMORIES = {
     "notes": NotesAndClear,
     "edit": MemoryEdit,
     "summarise": Summarise,
+    "hiagent": HiAgent,
+    "deepagent": DeepAgentFold,
     "reminder": Reminder,
 }
 
 __all__ = [
     "MEMORIES",
+    "DeepAgentFold",
     "ErrorPrune",
     "FullHistory",
+    "HiAgent",
     "Mem1State",
     "MemoryEdit",
     "NotesAndClear",

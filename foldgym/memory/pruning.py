@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from foldgym.memory.calls import offer, read, speaking
-from foldgym.memory.views import Stateless, refs, task_of, turns_of
+from foldgym.memory.views import Stateless, answers, refs, task_of, turns_of
 from foldgym.types import Ask, At, Boundary, Event, Kit, Log, Message, Ref, Synth, Tool, View
 
 PRUNE = offer(
@@ -41,7 +41,7 @@ class ErrorPrune(Stateless):
         return View((*task_of(log), *refs(kept)))
 
     def _failed(self, turn: Sequence[Event]) -> bool:
-        texts = [message.text for event in turn[1:] for message in event.messages]
+        texts = [message.text for event in answers(turn) for message in event.messages]
         return any(text.startswith(self.marks) for text in texts)
 
 
@@ -84,7 +84,7 @@ class MemoryEdit:
             if (number := turn[0].turn) in state.dead:
                 continue
             said = [Ref(event.id) for event in turn if event.kind == "model"]
-            heard = [Ref(event.id) for event in turn if event.kind != "model"]
+            heard = refs([answers(turn)])
             items += [*said, *([labels[number]] if number in labels else []), *heard]
         return View((*task_of(log), *items))
 

@@ -31,6 +31,11 @@ def refs(turns: Sequence[Sequence[Event]]) -> tuple[Ref, ...]:
     return tuple(Ref(event.id) for turn in turns for event in turn)
 
 
+def answers(turn: Sequence[Event]) -> tuple[Event, ...]:
+    """What came back in a turn; what was said may be several events, if it was cut and went on."""
+    return tuple(event for event in turn if event.kind != "model")
+
+
 class Stateless:
     """Base of memories whose view depends on the log alone."""
 

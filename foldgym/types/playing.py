@@ -184,10 +184,12 @@ class Budget:
 
 
 class Kit(Protocol):
-    """What a memory is lent: the budget, and messages to `Synth` ids (with or without a frame)."""
+    """What a memory is lent: budget, tools, and messages to `Synth` ids (or a frame alone)."""
 
     @property
     def budget(self) -> Budget: ...
+    @property
+    def tools(self) -> tuple[Tool, ...]: ...
     def synth(self, message: Message, reason: str) -> Synth: ...
     def frame(self, role: Role, before: str = "", after: str = "") -> tuple[Synth, Synth]: ...
 

@@ -34,6 +34,11 @@ VARIANTS: dict[str, list[Callable[[], Memory]]] = {
         lambda: MEMORIES["notes"](window=3),
         lambda: MEMORIES["notes"](window=4, keep=0, notes=1),
     ],
+    "hiagent": [lambda: MEMORIES["hiagent"](), lambda: MEMORIES["hiagent"](result="last")],
+    "deepagent": [
+        lambda: MEMORIES["deepagent"](max_tokens=16),
+        lambda: MEMORIES["deepagent"](trigger="marker", max_folds=9, fallback="refuse"),
+    ],
     "reminder": [
         lambda: MEMORIES["reminder"](every=1),
         lambda: MEMORIES["reminder"]("summarise", 2, options={"trigger": "turns", "every": 2}),
