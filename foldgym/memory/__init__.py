@@ -7,6 +7,7 @@ from foldgym.memory.deepagent import DeepAgentFold
 from foldgym.memory.folding import Summarise
 from foldgym.memory.notes import Mem1State, NotesAndClear
 from foldgym.memory.pruning import ErrorPrune, MemoryEdit
+from foldgym.memory.thinking import Delethink
 from foldgym.memory.views import FullHistory, OmitObservations, SlidingWindow
 from foldgym.memory.wrapping import Reminder
 
@@ -21,12 +22,14 @@ MEMORIES = {
     "summarise": Summarise,
     "hiagent": HiAgent,
     "deepagent": DeepAgentFold,
+    "delethink": Delethink,
     "reminder": Reminder,
 }
 
 __all__ = [
     "MEMORIES",
     "DeepAgentFold",
+    "Delethink",
     "ErrorPrune",
     "FullHistory",
     "HiAgent",

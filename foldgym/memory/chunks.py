@@ -130,8 +130,9 @@ class HiAgent:
         )
         if not title or (running and not acted):
             return state
+        start = next(e.id for e in log if e.kind == "model" and e.turn == event.turn)
         earlier = state.chunks if running else state.chunks[:-1]
-        return replace(state, chunks=(*earlier, Chunk(event.id, title)), expanded=frozenset[int]())
+        return replace(state, chunks=(*earlier, Chunk(start, title)), expanded=frozenset[int]())
 
     async def _close(self, place: int, log: Log, state: Chunks, ask: Ask) -> Chunks:
         chunk, turns = state.chunks[place], _turns(log, state, place)

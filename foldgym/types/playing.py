@@ -133,10 +133,14 @@ class Synth:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the model is shown now. `open_turn`: the last item is an unfinished assistant turn."""
+    """What the model is shown now. `open_turn`: the last item is an unfinished assistant turn.
+
+    `max_tokens` lowers how much is sampled on this view (0: as much as the rollout says).
+    """
 
     items: tuple[Ref | Synth, ...]
     open_turn: bool = False
+    max_tokens: int = 0
 
 
 class At(Enum):

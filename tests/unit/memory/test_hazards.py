@@ -54,10 +54,10 @@ class Script(HashPolicy):
 
 
 def played(
-    memory: Callable[[], Memory], lines: Sequence[str], turns: int
+    memory: Callable[[], Memory], lines: Sequence[str], turns: int, context: int = 4000
 ) -> tuple[Script, Trajectory]:
     policy = Script(lines)
-    how = Rollout(RENDERER, memory, Sampling(), Budget(4000, 400), Limits(turns))
+    how = Rollout(RENDERER, memory, Sampling(), Budget(context, 0), Limits(turns))
     (group,) = asyncio.run(
         rollout(
             [Request("shelf", 0)],
