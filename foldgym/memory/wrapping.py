@@ -25,6 +25,8 @@ def inner_memory(inner: Memory | str, options: Mapping[str, Any] | None) -> Memo
         return bind("memory", make, options or {}, "memory.options")()
     if options:
         raise ValueError(f"options go with the name of a memory, not with {inner!r}")
+    if not hasattr(inner, "view"):
+        raise ValueError(f"inner must be a memory or the name of one, not {inner!r}")
     return inner
 
 
