@@ -57,6 +57,9 @@ def test_ids_match_exactly() -> None:
     assert told.view()[:4] == [0, 10, 900, 20]
     assert 21 + 10 not in told.view()
     assert 11 + 10 in told.view()
+    told.calls(13, "prune_context", memory="m", ids=["1"])
+    assert told.view()[:4] == [0, 11, 900, 21]
+    assert "no id '1'" in told.calls(14, "prune_context", memory="m", ids=["1"])
 
 
 @pytest.mark.parametrize(
