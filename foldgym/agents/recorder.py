@@ -11,39 +11,54 @@ from dataclasses import dataclass, field
 
 from foldgym.agents.renderers import Renderer
 from foldgym.errors import MemoryFault
-from foldgym.types import Completion, Ids, Log, Message, Segment, Synth, View
+from foldgym.types import Completion, Ids, Log, Message, Ref, Segment, Synth, View
 
 
 def encode_view(view: View, log: Log, renderer: Renderer) -> Ids:
     """The ids the model is shown: items in order, frames around policy turns, a header at the end.
 
-    Glue depends on each item alone, so a view that only grew encodes to a longer sequence with
-    the same start.
+    Glue stands before the first and behind the last of the items that one turn said, so a view
+    that only grew encodes to a longer sequence with the same start: what was said can only grow
+    while it is the unfinished end of the view, which has no glue behind it.
     """
     ids: list[int] = []
-    for position, item in enumerate(view.items):
+    speakers = [_speaker(item, log) for item in view.items]
+    around = zip([None, *speakers], speakers, [*speakers[1:], None], strict=False)
+    for place, (item, (before, turn, after)) in enumerate(zip(view.items, around, strict=False)):
         if isinstance(item, Synth):
             ids += item.token_ids
             continue
-        event = log[item.event]
-        spoken = event.kind == "model"
-        if spoken and item.start == 0:
+        if turn is not None and turn != before:
             ids += renderer.header()
-        ids += event.token_ids[item.start : item.end]
-        unfinished = view.open_turn and position == len(view.items) - 1
-        if spoken and item.end is None and not unfinished:
-            ids += renderer.seal(event.token_ids)
+        said = log[item.event].token_ids[item.start : item.end]
+        ids += said
+        unfinished = view.open_turn and place == len(view.items) - 1
+        if turn is not None and turn != after and not unfinished:
+            ids += renderer.seal(said)
     if not view.open_turn:
         ids += renderer.header()
     return tuple(ids)
 
 
+def _speaker(item: Ref | Synth, log: Log) -> int | None:
+    """The turn that said this; None if no policy turn did."""
+    if isinstance(item, Synth) or log[item.event].kind != "model":
+        return None
+    return log[item.event].turn
+
+
 def view_messages(view: View, log: Log) -> tuple[Message, ...]:
-    """The same view for policies that read messages; notes become user messages."""
+    """The same view for policies that read messages; notes become user messages.
+
+    Of a turn in several events only the last counts: its message is the whole turn's.
+    """
     messages: list[Message] = []
-    for item in view.items:
+    speakers = [_speaker(item, log) for item in view.items]
+    for item, turn, after in zip(view.items, speakers, [*speakers[1:], None], strict=False):
         if isinstance(item, Synth):
             messages += item.messages
+            continue
+        if turn is not None and turn == after:
             continue
         event = log[item.event]
         if event.kind == "memory":

@@ -17,6 +17,7 @@ from foldgym.types import (
     Budget,
     Completion,
     Event,
+    Finish,
     Ids,
     Log,
     Memory,
@@ -29,6 +30,7 @@ from foldgym.types import (
     Segment,
     Session,
     Synth,
+    Tool,
     ToolCall,
     Turn,
     View,
@@ -43,6 +45,7 @@ class RendererKit:
 
     budget: Budget
     renderer: Renderer
+    tools: tuple[Tool, ...] = ()
 
     def synth(self, message: Message, reason: str) -> Synth:
         """A framed message as ids nobody said."""
@@ -81,7 +84,7 @@ class Transcript:
         self.log = Log()
         self.turns: list[Turn] = []
         self.counters: Counter[str] = Counter()
-        self._kit = RendererKit(budget, renderer)
+        self._kit = RendererKit(budget, renderer, self.tools)
         self._memory_tools = {tool.name for tool in memory.tools()}
         self._placeholder = self._kit.synth(PLACEHOLDER, "squeezed")
         self._recorder = Recorder()
@@ -119,11 +122,24 @@ class Transcript:
         return self._prompt(view, "act")
 
     async def say(self, prompt: Prompt) -> Parsed:
-        """Samples one policy turn on exactly `prompt.ids`, logs and records it."""
-        said, parsed = await self._sample("policy", prompt, self._sampling.max_tokens)
-        event = self._spoken(prompt, said, parsed, "model", "policy")
-        await self._tell(Boundary(At.AFTER_MODEL, event=event))
-        return parsed
+        """Samples one policy turn on exactly `prompt.ids`, logs and records it.
+
+        Cut by its length it goes on for as long as the memory shows it as an open turn: one turn
+        and one message, in several events and calls.
+        """
+        spoken: Ids = ()
+        while True:
+            limit = self._sampling.max_tokens
+            room = min(limit, self._view().max_tokens or limit)
+            said, _ = await self._sample("policy", prompt, room)
+            spoken += said.ids
+            parsed = self.renderer.parse(spoken, self.tools)
+            event = self._spoken(prompt, said, parsed, "model", "policy")
+            await self._tell(Boundary(At.AFTER_MODEL, event=event))
+            following = self._continued(event)
+            if following is None:
+                return parsed
+            prompt = following
 
     def read(self, text: str) -> Parsed:
         """What this text would have meant, had the policy said it."""
@@ -207,6 +223,14 @@ class Transcript:
     def _encode(self, view: View) -> Ids:
         return encode_view(view, self.log, self.renderer)
 
+    def _continued(self, event: Event) -> Prompt | None:
+        """The prompt on which an unfinished turn goes on; None when it is over."""
+        view = self._view()
+        if event.finish is not Finish.LENGTH or not view.open_turn:
+            return None
+        prompt = replace(self._prompt(view, "act"), turn=event.turn)
+        return prompt if len(prompt.ids) <= self.budget.hard_limit else None
+
     def _squeeze(self, view: View) -> View | None:
         if self.budget.overflow == "stop":
             return None
@@ -249,20 +273,20 @@ class Transcript:
         kind: Literal["model", "memory"],
         by: Literal["policy", "aux"],
     ) -> Event:
-        turn = len(self.turns)
+        turn = prompt.turn
         if by == "policy":
             may_rewrite = self.memory.rewrites or self._squeezing
             self._recorder.call(prompt.ids, said, turn, may_rewrite=may_rewrite)
-            self.turns.append(
-                Turn(
-                    turn,
-                    parsed.message,
-                    purpose=prompt.purpose,
-                    problem=parsed.problem if kind == "model" else "",
-                    finish=said.finish,
-                    prompt_tokens=len(prompt.ids),
-                    sampled_tokens=len(said.ids),
-                )
+            if turn == len(self.turns):
+                self.turns.append(Turn(turn, parsed.message, purpose=prompt.purpose))
+            begun = self.turns[turn]
+            self.turns[turn] = replace(
+                begun,
+                message=parsed.message,
+                problem=parsed.problem if kind == "model" else "",
+                finish=said.finish,
+                prompt_tokens=begun.prompt_tokens + len(prompt.ids),
+                sampled_tokens=begun.sampled_tokens + len(said.ids),
             )
             self.counters["prompt_tokens"] += len(prompt.ids)
             self.counters["sampled_tokens"] += len(said.ids)

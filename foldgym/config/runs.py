@@ -34,7 +34,7 @@ from foldgym.config.models import (
 )
 
 WHOLE = "foldgym"  # error type of a message that already names its key
-NEVER_FOLDS = frozenset({"full", "window", "omit"})
+NEVER_FOLDS = frozenset({"full", "window", "omit", "errors", "mem1", "notes", "edit", "hiagent"})
 DIVIDED = ("dr-grpo", "seq-mean-token-sum-norm")
 GROUP_ADVANTAGES = frozenset(
     {"grpo", "dr_grpo", "rloo", "dcpo", "turn_loo", "toolpo", "hicra", "odsw", "clpo"}
@@ -210,6 +210,8 @@ def _memory_inert(memory: MemorySection) -> Inert:
         yield "memory.soft", f"the memory {memory.use!r} never folds"
     elif memory.use == "summarise" and memory.kwargs.get("trigger") == "turns":
         yield "memory.soft", 'memory.trigger = "turns" counts turns, not tokens'
+    elif memory.use == "deepagent" and memory.kwargs.get("trigger") == "marker":
+        yield "memory.soft", 'memory.trigger = "marker" folds when the policy says so'
 
 
 def _unused(where: str, section: Use, off: str) -> Inert:

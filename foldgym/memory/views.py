@@ -31,7 +31,12 @@ def refs(turns: Sequence[Sequence[Event]]) -> tuple[Ref, ...]:
     return tuple(Ref(event.id) for turn in turns for event in turn)
 
 
-class _Stateless:
+def answers(turn: Sequence[Event]) -> tuple[Event, ...]:
+    """What came back in a turn; what was said may be several events, if it was cut and went on."""
+    return tuple(event for event in turn if event.kind != "model")
+
+
+class Stateless:
     """Base of memories whose view depends on the log alone."""
 
     rewrites = True
@@ -49,7 +54,7 @@ class _Stateless:
         return state
 
 
-class FullHistory(_Stateless):
+class FullHistory(Stateless):
     """Everything that happened, in order: exactly one segment an episode."""
 
     rewrites = False
@@ -59,7 +64,7 @@ class FullHistory(_Stateless):
         return View((*task_of(log), *refs(turns_of(log))))
 
 
-class SlidingWindow(_Stateless):
+class SlidingWindow(Stateless):
     """The task and the last `turns` turns, a call never without its result."""
 
     def __init__(self, turns: int = 4) -> None:
@@ -72,7 +77,7 @@ class SlidingWindow(_Stateless):
         return View((*task_of(log), *refs(turns_of(log)[-self.turns :])))
 
 
-class OmitObservations(_Stateless):
+class OmitObservations(Stateless):
     """All turns, but only the last `keep` answers in full; older ones become one fixed line.
 
     Source: the observation trimming of TTI (memory spec 4.5).

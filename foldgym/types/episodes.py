@@ -39,7 +39,11 @@ _STOPS = {
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One call of the policy and what came back. Folds are turns too (`purpose="fold"`)."""
+    """One message of the policy and what came back. Folds are turns too (`purpose="fold"`).
+
+    It took one call, or several where a memory had a turn go on that its length had cut; the token
+    counts are of all of them.
+    """
 
     index: int
     message: Message

@@ -133,10 +133,14 @@ class Synth:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the model is shown now. `open_turn`: the last item is an unfinished assistant turn."""
+    """What the model is shown now. `open_turn`: the last item is an unfinished assistant turn.
+
+    `max_tokens` lowers how much is sampled on this view (0: as much as the rollout says).
+    """
 
     items: tuple[Ref | Synth, ...]
     open_turn: bool = False
+    max_tokens: int = 0
 
 
 class At(Enum):
@@ -184,10 +188,12 @@ class Budget:
 
 
 class Kit(Protocol):
-    """What a memory is lent: the budget, and messages to `Synth` ids (with or without a frame)."""
+    """What a memory is lent: budget, tools, and messages to `Synth` ids (or a frame alone)."""
 
     @property
     def budget(self) -> Budget: ...
+    @property
+    def tools(self) -> tuple[Tool, ...]: ...
     def synth(self, message: Message, reason: str) -> Synth: ...
     def frame(self, role: Role, before: str = "", after: str = "") -> tuple[Synth, Synth]: ...
 

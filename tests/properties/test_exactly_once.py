@@ -30,6 +30,26 @@ VARIANTS: dict[str, list[Callable[[], Memory]]] = {
         lambda: MEMORIES["summarise"](trigger="turns", every=2, keep=1, max_tokens=16),
         lambda: MEMORIES["summarise"](trigger="turns", every=1, keep_task=False, max_tokens=40),
     ],
+    "notes": [
+        lambda: MEMORIES["notes"](window=3),
+        lambda: MEMORIES["notes"](window=4, keep=0, notes=1),
+    ],
+    "hiagent": [lambda: MEMORIES["hiagent"](), lambda: MEMORIES["hiagent"](result="last")],
+    "deepagent": [
+        lambda: MEMORIES["deepagent"](max_tokens=16),
+        lambda: MEMORIES["deepagent"](trigger="marker", max_folds=9, fallback="refuse"),
+    ],
+    "delethink": [
+        lambda: MEMORIES["delethink"](),
+        lambda: MEMORIES["delethink"](chunk=12, head=2, tail=4, max_chunks=4),
+        lambda: MEMORIES["delethink"]("hiagent", 16, 0, 8, options={"result": "last"}),
+        lambda: MEMORIES["reminder"](MEMORIES["delethink"](chunk=9, head=3, tail=3), 1),
+    ],
+    "reminder": [
+        lambda: MEMORIES["reminder"](every=1),
+        lambda: MEMORIES["reminder"]("summarise", 2, options={"trigger": "turns", "every": 2}),
+        lambda: MEMORIES["reminder"](MEMORIES["edit"](), 2),
+    ],
 }
 
 

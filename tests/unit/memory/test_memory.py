@@ -9,37 +9,8 @@ import pytest
 
 from foldgym.memory import FullHistory, OmitObservations, SlidingWindow, Summarise
 from foldgym.memory.views import squeeze
-from foldgym.types import At, Boundary, Budget, Event, Finish, Log, Message, Ref, Role, Synth, View
-
-
-class Kit:
-    budget = Budget(max_context=100, soft=0.5)
-
-    def synth(self, message: Message, reason: str) -> Synth:
-        return Synth((900,), reason, (message,))
-
-    def frame(self, role: Role, before: str = "", after: str = "") -> tuple[Synth, Synth]:
-        return Synth((901,), "frame"), Synth((902,), "frame")
-
-
-def played(turns: int) -> Log:
-    """Task 0, then per turn k: said 10 + k, heard 20 + k."""
-    log = Log()
-    log.append("task", (0,), "env")
-    for turn in range(turns):
-        log.append("model", (10 + turn,), "policy", turn=turn)
-        log.append("observation", (20 + turn,), "env", turn=turn)
-    return log
-
-
-def shown(view: View, log: Log) -> list[int]:
-    ids: list[int] = []
-    for item in view.items:
-        if isinstance(item, Synth):
-            ids += item.token_ids
-        else:
-            ids += log[item.event].token_ids[item.start : item.end]
-    return ids
+from foldgym.types import At, Boundary, Event, Finish, Log, Ref, Synth, View
+from tests.unit.memory.logs import Kit, played, shown
 
 
 def test_full_history_shows_everything_in_order() -> None:
