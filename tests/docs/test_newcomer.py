@@ -44,9 +44,12 @@ def test_readme_leads_from_a_class_to_a_trained_and_evaluated_policy(tmp_path: P
             assert done.returncode in (0, 1), done.stderr
         else:
             assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
-    steps = (tmp_path / "runs/high_card/metrics.jsonl").read_text().splitlines()
+    text = (tmp_path / "runs/high_card/metrics.jsonl").read_text()
+    steps = [json.loads(line) for line in text.splitlines()]
     assert len(steps) == 20
-    assert json.loads(steps[0])["logprob_gap_max"] < 1e-5
+    gaps = [step["logprob_gap_max"] for step in steps if "logprob_gap_max" in step]
+    assert gaps, "no step had anything to learn from"
+    assert max(gaps) < 1e-4
     assert (tmp_path / "runs/high_card/curve.png").stat().st_size > 0
     report = foldgym(
         ["eval", "--policy", "expert:optimal", "--env", "high_card.py:HighCard", "--json"], tmp_path

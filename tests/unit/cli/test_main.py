@@ -104,7 +104,12 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 
 
 def test_interrupting_is_130_without_a_traceback() -> None:
-    process = run("envs", "play", "foldgym/GuessNumber-v0", stdin=subprocess.PIPE)
+    # a suite started in the background inherits an ignored SIGINT, which Python then leaves alone
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = run("envs", "play", "foldgym/GuessNumber-v0", stdin=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, heard)
     assert process.stdin is not None
     process.stdin.write("guess 50\n")
     process.stdin.flush()
