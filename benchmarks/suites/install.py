@@ -18,8 +18,8 @@ def run() -> dict[str, Any]:
         venv = Path(folder) / "venv"
         subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
         python = str(venv / "bin" / "python")
-        pip = [python, "-m", "pip", "--disable-pip-version-check", "-q"]
-        subprocess.run([*pip, "install", str(ROOT)], check=True, stderr=subprocess.DEVNULL)
+        pip = [python, "-m", "pip", "--disable-pip-version-check"]
+        subprocess.run([*pip, "install", "-q", str(ROOT)], check=True, stderr=subprocess.DEVNULL)
         listed = json.loads(
             subprocess.run(
                 [*pip, "list", "--format", "json"], check=True, capture_output=True, text=True
