@@ -17,13 +17,13 @@ import shutil
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
+from foldgym.agents.engines.models import fingerprint, sync
 from foldgym.errors import CheckpointError, DataError
 from foldgym.types import Json
 
@@ -70,17 +70,17 @@ def save(
                 torch.save(dict(tensors), file)
             _write_json(half / _STATE, {"step": step, **state})
             files = {
-                str(path.relative_to(half)): _fingerprint(path)
+                str(path.relative_to(half)): fingerprint(path)
                 for path in sorted(half.rglob("*"))
                 if path.is_file()
             }
             _write_json(half / _MANIFEST, {"format": FORMAT, "step": step, "files": files})
             for path in (*half.rglob("*"), half):
-                _sync(path)
+                sync(path)
             if final.exists():
                 shutil.rmtree(final)
             half.rename(final)
-            _sync(root)
+            sync(root)
     except BaseException:
         shutil.rmtree(half, ignore_errors=True)
         raise
@@ -133,7 +133,7 @@ def verify(path: Path) -> dict[str, Json]:
         file = path / name
         if not file.is_file():
             raise CheckpointError(f"checkpoint {path}: {name} is missing; {mend}")
-        got = _fingerprint(file)
+        got = fingerprint(file)
         if got != [size, digest]:
             size_text = f"{got[0]} bytes instead of {size}" if got[0] != size else "changed content"
             raise CheckpointError(f"checkpoint {path}: {name} is damaged ({size_text}); {mend}")
@@ -172,19 +172,3 @@ def _sweep(root: Path) -> None:
 
 def _write_json(path: Path, value: Json) -> None:
     path.write_text(json.dumps(value, allow_nan=False, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _fingerprint(path: Path) -> list[int | str]:
-    digest = blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return [path.stat().st_size, digest.hexdigest()]
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -106,7 +106,7 @@ def write_policy(
     with _quiet():
         model.save_pretrained(folder)
     tokenizer.save(folder)
-    files = {path.name: _fingerprint(path) for path in sorted(folder.iterdir()) if path.is_file()}
+    files = {path.name: fingerprint(path) for path in sorted(folder.iterdir()) if path.is_file()}
     sheet = {
         "format": FORMAT,
         "renderer": renderer,
@@ -134,11 +134,11 @@ def save_policy(
         shutil.rmtree(half, ignore_errors=True)
         write_policy(half, model, tokenizer, renderer, metadata)
         for place in (*half.rglob("*"), half):
-            _sync(place)
+            sync(place)
         if final.exists():
             final.rename(old)
         half.rename(final)
-        _sync(final.parent)
+        sync(final.parent)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(half, ignore_errors=True)
         raise DataError(
@@ -202,7 +202,7 @@ def _read_sheet(folder: Path) -> dict[str, Json]:
         place = folder / name
         if not place.is_file():
             raise CheckpointError(f"{folder}: {name} is missing; use another checkpoint")
-        got = _fingerprint(place)
+        got = fingerprint(place)
         if got != expected:
             what = (
                 f"{got[0]} bytes, not {expected[0]}" if got[0] != expected[0] else "other content"
@@ -236,7 +236,8 @@ def _line(error: BaseException) -> str:
     return (text.strip() or type(error).__name__).splitlines()[0]
 
 
-def _fingerprint(path: Path) -> list[int | str]:
+def fingerprint(path: Path) -> list[int | str]:
+    """Size in bytes and digest of a file."""
     digest = blake2b(digest_size=16)
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -244,7 +245,8 @@ def _fingerprint(path: Path) -> list[int | str]:
     return [path.stat().st_size, digest.hexdigest()]
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Has the system write a file or folder to the disk now."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
