@@ -6,7 +6,7 @@ SMOKE ?=
 OUT ?= runs/demo
 TORCH ?= torch==2.13.0
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test oracles check bench clean
 
 setup: .venv/ready
 
@@ -24,6 +24,17 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest
 
+# Third-party judges live in a virtual environment of their own. pyserini is wanted for its jar alone.
+oracles: setup .oracles/ready
+	$(BIN)/python -m pytest -m oracle
+
+.oracles/ready: tests/oracles.txt
+	@test -x .oracles/bin/python || $(PYTHON) -m venv .oracles
+	.oracles/bin/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	.oracles/bin/python -m pip install --quiet --disable-pip-version-check -r tests/oracles.txt
+	.oracles/bin/python -m pip install --quiet --disable-pip-version-check --no-deps pyserini==0.22.1
+	@touch $@
+
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -35,4 +46,4 @@ bench: setup
 	$(BIN)/python -m benchmarks.run
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .oracles build *.egg-info .pytest_cache .ruff_cache .hypothesis
