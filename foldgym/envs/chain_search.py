@@ -95,12 +95,14 @@ class ChainSearch(ToolEnv):
     def _begin(self, number: int) -> None:
         self.chain, self._index = self.open(random.Random(number))
         self._seen: list[Document] = []
+        self._searches: list[tuple[str, list[str]]] = []
 
     @tool
     def search(self, query: str) -> str:
         """Find documents that share words with the query."""
         found = self._index.search(query, self.top_k)
         self._seen += found
+        self._searches.append((query[:200], [document.text for document in found]))
         return "\n".join(document.text for document in found) or NOTHING
 
     @tool
@@ -111,10 +113,20 @@ class ChainSearch(ToolEnv):
         return "right" if right else "wrong"
 
     def measure(self) -> dict[str, Json]:
-        """Adds `hops`, how many the question has, and `read`, how many the searches answered."""
+        """Adds `hops`, how many the question has, and `read`, how many the searches answered.
+
+        And what rewards of retrieval look at: `queries`, `retrieved` (a list of documents per
+        query) and `supporting`. A document's id is its sentence.
+        """
         facts = super().measure()
         if self._play is not None:
-            facts |= {"hops": self.chain.hops, "read": self.chain.progress(self._seen)}
+            facts |= {
+                "hops": self.chain.hops,
+                "read": self.chain.progress(self._seen),
+                "queries": [query for query, _ in self._searches],
+                "retrieved": [list(documents) for _, documents in self._searches],
+                "supporting": [fact.document.text for fact in self.chain.facts],
+            }
         return facts
 
     def expert(self, style: str, rng: random.Random) -> Message:

@@ -16,6 +16,14 @@ from foldgym.rewards.outcomes import (
     turn_cost,
 )
 from foldgym.rewards.pear import pear
+from foldgym.rewards.qa import answered_match, igpo_f1, sub_exact_match
+from foldgym.rewards.retrieval import (
+    query_cost,
+    redundant_queries,
+    support_found,
+    supporting_precision,
+    supporting_recall,
+)
 from foldgym.rewards.rubric import Rubric, Term, TermFn
 from foldgym.rewards.shaping import budget, fission, l_grpo, overlong
 from foldgym.rewards.tool_use import fold_preference, gold_calls, tool_call_bonus
@@ -24,6 +32,7 @@ if TYPE_CHECKING:
     from foldgym.config import RewardSection
 
 REWARDS: Mapping[str, TermFn] = {
+    "answered_match": answered_match,
     "budget": budget,
     "env_score": env_score,
     "exact_match": exact_match,
@@ -32,12 +41,19 @@ REWARDS: Mapping[str, TermFn] = {
     "format_cost": format_cost,
     "gold_calls": gold_calls,
     "graded_rubric": graded_rubric,
+    "igpo_f1": igpo_f1,
     "l_grpo": l_grpo,
     "overlong": overlong,
     "pear": pear,
+    "query_cost": query_cost,
+    "redundant_queries": redundant_queries,
     "rule_share": rule_share,
     "step_rewards": step_rewards,
     "stop_penalty": stop_penalty,
+    "sub_exact_match": sub_exact_match,
+    "support_found": support_found,
+    "supporting_precision": supporting_precision,
+    "supporting_recall": supporting_recall,
     "token_f1": token_f1,
     "tool_call_bonus": tool_call_bonus,
     "turn_cost": turn_cost,

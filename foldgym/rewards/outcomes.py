@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, cast
 
-from foldgym.types import Trajectory
+from foldgym.types import Task, Trajectory
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -51,12 +51,12 @@ def text_f1(answer: str, gold: str) -> float:
 
 def exact_match(trajectory: Trajectory, *, fact: str = "answer") -> float:
     """1.0 if `facts[fact]` (what the agent answered) is the task's answer, or one of them."""
-    return max(text_exact(_said(trajectory, fact), gold) for gold in _golds(trajectory))
+    return max(text_exact(said(trajectory, fact), gold) for gold in golds(trajectory.task))
 
 
 def token_f1(trajectory: Trajectory, *, fact: str = "answer") -> float:
     """The best `text_f1` of `facts[fact]` against the task's answer or answers."""
-    return max(text_f1(_said(trajectory, fact), gold) for gold in _golds(trajectory))
+    return max(text_f1(said(trajectory, fact), gold) for gold in golds(trajectory.task))
 
 
 def env_score(trajectory: Trajectory, *, fact: str = "score") -> float:
@@ -91,19 +91,28 @@ def number_fact(trajectory: Trajectory, fact: str) -> float:
     return float(trajectory.facts[fact])
 
 
-def _said(trajectory: Trajectory, fact: str) -> str:
+def said(trajectory: Trajectory, fact: str = "answer") -> str:
     """What was answered; an episode that ended without an answer said nothing."""
     value = trajectory.facts.get(fact)
     return "" if value is None else str(value)
 
 
-def _golds(trajectory: Trajectory) -> list[str]:
-    answer: Any = trajectory.task.answer
+def golds(task: Task) -> list[str]:
+    """Every right answer of a task: `answer` (a text or several), then `metadata["aliases"]`.
+
+    MuSiQue and others keep aliases apart; any of them is as right as the answer. Raises
+    `TypeError` or `ValueError` for a task without a usable answer.
+    """
+    answer: Any = task.answer
     if isinstance(answer, Mapping) or answer is None:
         raise TypeError(f"the task's answer is {answer!r}, not a text or a list of texts")
-    if isinstance(answer, Sequence) and not isinstance(answer, str):
-        golds = [str(item) for item in cast("Sequence[Any]", answer)]
-        if not golds:
-            raise ValueError("the task has an empty list of answers")
-        return golds
-    return [str(answer)]
+    found = _texts(answer)
+    if not found:
+        raise ValueError("the task has an empty list of answers")
+    return list(dict.fromkeys([*found, *_texts(task.metadata.get("aliases") or ())]))
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [str(item) for item in cast("Sequence[Any]", value)]
+    return [str(value)]
