@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from foldgym.agents.conversation import Limits, converse
+from foldgym.agents.counting import of_segments
 from foldgym.agents.guides import lead, told
 from foldgym.agents.renderers import Renderer
 from foldgym.agents.transcript import Transcript
@@ -113,7 +114,7 @@ async def play(env: EnvHandle, session: Session, how: Rollout, episode: Episode)
             aux.close()
         await env.close()
     segments = talk.freeze() if talk else ()
-    counters = {**talk.counters, "segments": len(segments)} if talk else {}
+    counters = {**talk.counters, **of_segments(segments)} if talk else {}
     if guide.helps:
         counters["guided"] = 1
     return Trajectory(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from foldgym.agents.counting import Tally
 from foldgym.agents.recorder import Recorder, encode_view, view_messages
 from foldgym.agents.renderers import Renderer
 from foldgym.errors import MemoryFault
@@ -61,6 +61,17 @@ class RendererKit:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Shortening:
+    """A moment at which a new memory state made the view shorter: a fold, a prune, a clearing.
+
+    `memory.view(Log(log[:events]), state)` is the view that it left.
+    """
+
+    events: int
+    state: Any
+
+
 class Transcript:
     """`prompt` -> `say` -> `hear`, once a turn; `freeze` at the end.
 
@@ -83,7 +94,9 @@ class Transcript:
         self.tools = (*opening.tools, *memory.tools())
         self.log = Log()
         self.turns: list[Turn] = []
-        self.counters: Counter[str] = Counter()
+        self.shortenings: list[Shortening] = []
+        self._tally = Tally()
+        self.counters = self._tally.counters
         self._kit = RendererKit(budget, renderer, self.tools)
         self._memory_tools = {tool.name for tool in memory.tools()}
         self._placeholder = self._kit.synth(PLACEHOLDER, "squeezed")
@@ -102,23 +115,23 @@ class Transcript:
     async def end(self) -> None:
         """Tells the memory that the episode is over."""
         await self._tell(Boundary(At.EPISODE_END))
+        if failed := getattr(self._state, "failed", 0):
+            self.counters["failed_folds"] = failed
 
     async def prompt(self) -> Prompt | None:
         """What the model is shown now; None when it cannot be made to fit the budget."""
-        await self._tell(Boundary(At.BEFORE_MODEL, used=len(self._encode(self._view()))))
-        view = self._view()
-        used = len(self._encode(view))
+        used = await self._shorten(At.BEFORE_MODEL)
         while used > self.budget.hard_limit:
-            await self._tell(Boundary(At.PRESSURE, used=used))
-            view, before = self._view(), used
-            used = len(self._encode(view))
+            before, used = used, await self._shorten(At.PRESSURE)
             if used >= before:
                 break
+        view = self._view()
         if used > self.budget.hard_limit:
             squeezed = self._squeeze(view)
             if squeezed is None:
                 return None
             view = squeezed
+        self._tally.shown(view, self.log)
         return self._prompt(view, "act")
 
     async def say(self, prompt: Prompt) -> Parsed:
@@ -179,6 +192,9 @@ class Transcript:
         self.turns[turn] = replace(
             self.turns[turn], observation=observation, reward=reward, info=info
         )
+        if self.turns[turn].purpose == "act":
+            calls = self.turns[turn].message.tool_calls
+            self._tally.acted([c for c in calls if c.name not in self._memory_tools], turn)
         for message in observation:
             ids = self.renderer.encode(message)
             self.log.append("observation", ids, "env", turn=turn, messages=(message,))
@@ -211,9 +227,18 @@ class Transcript:
     async def _tell(self, boundary: Boundary) -> None:
         self._state = await self.memory.on(boundary, self.log, self._state, self.ask)
 
+    async def _shorten(self, at: At, call: ToolCall | None = None) -> int:
+        """Tells the memory of a moment to make room; the tokens of the view that it leaves."""
+        before = len(self._encode(self._view()))
+        await self._tell(Boundary(at, used=before, call=call))
+        after = len(self._encode(self._view()))
+        if self._tally.shortened(before, after):
+            self.shortenings.append(Shortening(len(self.log), self._state))
+        return after
+
     async def _memory_tool(self, call: ToolCall) -> Message:
         self.counters["memory_tool_calls"] += 1
-        await self._tell(Boundary(At.MEMORY_TOOL, call=call))
+        await self._shorten(At.MEMORY_TOOL, call)
         reply = getattr(self._state, "reply", "") or "done"
         return Message("tool", reply, tool_call_id=call.id, name=call.name)
 
@@ -274,6 +299,7 @@ class Transcript:
         by: Literal["policy", "aux"],
     ) -> Event:
         turn = prompt.turn
+        self._tally.called(by, prompt.ids, said.ids)
         if by == "policy":
             may_rewrite = self.memory.rewrites or self._squeezing
             self._recorder.call(prompt.ids, said, turn, may_rewrite=may_rewrite)
@@ -288,10 +314,6 @@ class Transcript:
                 prompt_tokens=begun.prompt_tokens + len(prompt.ids),
                 sampled_tokens=begun.sampled_tokens + len(said.ids),
             )
-            self.counters["prompt_tokens"] += len(prompt.ids)
-            self.counters["sampled_tokens"] += len(said.ids)
-            longest = max(self.counters["context_peak"], len(prompt.ids) + len(said.ids))
-            self.counters["context_peak"] = longest
         return self.log.append(
             kind, said.ids, by, turn=turn, messages=(parsed.message,), finish=said.finish
         )

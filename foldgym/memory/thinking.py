@@ -28,6 +28,11 @@ class Thinking:
         """The inner memory's answer to a call of its tool."""
         return getattr(self.inner, "reply", "")
 
+    @property
+    def failed(self) -> int:
+        """The inner memory's refused folds."""
+        return getattr(self.inner, "failed", 0)
+
 
 class Delethink:
     """Any memory, with each turn thought in chunks of constant context.

@@ -42,6 +42,11 @@ class Reminded:
         """The inner memory's answer to a call of its tool."""
         return getattr(self.inner, "reply", "")
 
+    @property
+    def failed(self) -> int:
+        """The inner memory's refused folds."""
+        return getattr(self.inner, "failed", 0)
+
 
 class Reminder:
     """Any memory, with a reminder of the task behind every `every`-th turn that it shows.

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
+from foldgym.agents.counting import costs
 from foldgym.records import JsonlWriter, to_table
 from foldgym.types import Group, Json
 
@@ -81,6 +82,7 @@ def summary(groups: Sequence[Group]) -> dict[str, float]:
         "episodes": float(len(trajectories)),
         "failures": float(sum(len(group.failures) for group in groups)),
     }
+    found |= {f"memory/{name}": value for name, value in costs(trajectories).items()}
     parts = sorted({name for group in groups for r in group.rewards for name in r.parts})
     if len(parts) > 1:
         for name in parts:

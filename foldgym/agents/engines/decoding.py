@@ -117,14 +117,6 @@ def draw(
     return chosen_B1.squeeze(1).tolist(), logprob_B1.squeeze(1).tolist()
 
 
-def shared_prefix(held: Sequence[int], prompt: Ids) -> int:
-    """How many leading ids agree, at most all but the last of `prompt`: its logits are needed."""
-    most = min(len(held), len(prompt) - 1)
-    if tuple(held[:most]) == prompt[:most]:
-        return most
-    return next(place for place in range(most) if held[place] != prompt[place])
-
-
 @contextmanager
 def reading(model: nn.Module) -> Generator[None]:
     """No gradients and no dropout inside; afterwards every module trains again if it did."""

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foldgym.agents.engines.decoding import Row, RowSampler, Seat, shared_prefix
+from foldgym.agents.counting import shared_prefix
+from foldgym.agents.engines.decoding import Row, RowSampler, Seat
 from foldgym.agents.engines.kv_cache import SlotCache
 from foldgym.types import Ids
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
+from foldgym.agents.counting import shared_prefix
 from foldgym.agents.engines.decoding import (
     Decoder,
     Row,
     RowSampler,
     Seat,
     reading,
-    shared_prefix,
 )
 from foldgym.agents.engines.slots import SlotDecoder
 from foldgym.types import Ids

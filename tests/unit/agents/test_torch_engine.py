@@ -26,7 +26,8 @@ from engine_talk import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foldgym.agents.engines.decoding import draw, shared_prefix
+from foldgym.agents.counting import shared_prefix
+from foldgym.agents.engines.decoding import draw
 from foldgym.agents.engines.slots import SlotDecoder, stages
 from foldgym.agents.engines.solo import SoloDecoder
 from foldgym.errors import Bug, EngineError
