@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING
 from foldgym import console
 from foldgym.cli.options import settings, write_json
 from foldgym.seeding import generator
-from foldgym.types import Action, EnvHandle, Json, Message, Observation, Opening, Step, Trajectory
+from foldgym.types import (
+    Action,
+    EnvHandle,
+    Evidence,
+    Json,
+    Message,
+    Observation,
+    Opening,
+    Step,
+    Trajectory,
+)
 
 if TYPE_CHECKING:
     from foldgym.envs.base import Env
@@ -116,6 +126,10 @@ class Narrated:
     async def measure(self) -> dict[str, Json]:
         """Passed on."""
         return await self.inner.measure()
+
+    async def evidence(self) -> tuple[Evidence, ...]:
+        """Passed on."""
+        return await self.inner.evidence()
 
     async def close(self) -> None:
         """Passed on."""

@@ -24,7 +24,7 @@ from foldgym.tools import (
     unknown_tool,
     usage,
 )
-from foldgym.types import Action, Json, Message, Observation, Step, Task, Tool, ToolCall
+from foldgym.types import Action, Evidence, Json, Message, Observation, Step, Task, Tool, ToolCall
 
 
 class Env(gymnasium.Env[Observation, Action]):
@@ -66,6 +66,13 @@ class Env(gymnasium.Env[Observation, Action]):
     def measure(self) -> dict[str, Json]:
         """Facts about the episode so far; at least `score`, `success` and `turns`."""
         raise NotImplementedError(f"{type(self).__name__} does not measure its episodes")
+
+    def evidence(self) -> Sequence[Evidence]:
+        """What a player should remember, for the evaluation of memories; never shown by itself.
+
+        After `reset`: all that the task's solution rests on. Later also what was said meanwhile.
+        """
+        return ()
 
     def expert(self, style: str, rng: random.Random) -> Action:
         """The next action (a Message, or text) of the scripted player, who may peek."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 
 from foldgym.envs.base import ToolEnv
-from foldgym.envs.chains import Chain, decide, normalise
+from foldgym.envs.chains import Chain, decide, normalise, read_fact
 from foldgym.envs.index import Document, Index
 from foldgym.errors import UnknownName, UserError
 from foldgym.tools import call, tool
-from foldgym.types import Json, Message, Task
+from foldgym.types import Evidence, Json, Message, Task
 
 NOTHING = "nothing found"
 
@@ -128,6 +129,20 @@ class ChainSearch(ToolEnv):
                 "supporting": [fact.document.text for fact in self.chain.facts],
             }
         return facts
+
+    def evidence(self) -> list[Evidence]:
+        """The facts of the chain, and every other fact that a search has shown, if it is alone.
+
+        A subject with two values of a relation (someone who visited two towns) is not asked about.
+        """
+        shown = [fact for each in self._seen if (fact := read_fact(each.text))]
+        values: dict[tuple[str, str], set[str]] = {}
+        for fact in (*self.chain.facts, *shown):
+            values.setdefault((fact.relation, fact.subject), set()).add(fact.value)
+        alone = [fact for fact in shown if len(values[fact.relation, fact.subject]) == 1]
+        others = dict.fromkeys(fact for fact in alone if fact not in self.chain.facts)
+        needed = [fact.evidence for fact in self.chain.facts]
+        return [*needed, *(replace(fact.evidence, needed=False) for fact in others)]
 
     def expert(self, style: str, rng: random.Random) -> Message:
         """The next call: "optimal" walks to the end, "hasty" may stop after any earlier hop.

@@ -8,10 +8,12 @@ relation after the other, answer with the last entity. A fact is one typed sente
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foldgym.envs.index import Document
+from foldgym.types import Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,22 @@ class Fact:
     def query(self) -> str:
         """What to search for to find the sentence."""
         return f"{self.subject} {self.relation}"
+
+    @property
+    def evidence(self) -> Evidence:
+        """The sentence, with the question that it answers."""
+        question = Chain((self,), (self.value,)).question
+        return Evidence(self.document.text, question, self.value)
+
+
+def read_fact(sentence: str) -> Fact | None:
+    """The fact that a sentence of a document states, if it is one.
+
+    >>> read_fact("home of tusmol is pastan .")
+    Fact(relation='home', subject='tusmol', value='pastan')
+    """
+    found = re.fullmatch(r"(\S+) of (\S+) is (\S+) \.", sentence)
+    return Fact(*found.groups()) if found else None
 
 
 @dataclass(frozen=True, slots=True)

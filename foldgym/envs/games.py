@@ -11,7 +11,7 @@ from foldgym.envs.base import ToolEnv
 from foldgym.errors import UnknownName, UserError
 from foldgym.seeding import derive_seed
 from foldgym.tools import call, tool
-from foldgym.types import Action
+from foldgym.types import Action, Evidence
 
 Split = Literal["train", "val", "test"]
 SPLITS = ("train", "val", "test")
@@ -129,22 +129,23 @@ class KeyDoor(ToolEnv):
         self.items[spots[0]].append(f"{colour} key")
         self.items[wrong].append(f"{other} key")
         self.here, self.held = names[0], list[str]()
+        self.first = {name: self._describe(name) for name in names}
         return (
             f"Find the {colour} key, then open the {colour} door to the treasure.\n"
-            f"{self._describe()}"
+            f"{self._describe(self.here)}"
         )
 
-    def _describe(self) -> str:
-        things = [f"a {item}" for item in self.items[self.here]]
-        if self.here == self.door:
+    def _describe(self, room: str) -> str:
+        things = [f"a {item}" for item in self.items[room]]
+        if room == self.door:
             things.append(f"the {self.colour} door")
         seen = f" You see {' and '.join(things)}." if things else ""
-        return f"You are in the {self.here}.{seen} Exits: {', '.join(self.exits[self.here])}."
+        return f"You are in the {room}.{seen} Exits: {', '.join(self.exits[room])}."
 
     @tool
     def look(self) -> str:
         """Describe the room you are in."""
-        return self._describe()
+        return self._describe(self.here)
 
     @tool
     def move(self, room: str) -> str:
@@ -157,7 +158,7 @@ class KeyDoor(ToolEnv):
         if room not in self.exits[self.here]:
             return f"error: no way to {room[:40]!r}. Exits: {', '.join(self.exits[self.here])}."
         self.here = room
-        return self._describe()
+        return self._describe(room)
 
     @tool
     def take(self, item: str) -> str:
@@ -182,6 +183,19 @@ class KeyDoor(ToolEnv):
             return f"The door is locked; you need the {self.colour} key."
         self.finish(1.0)
         return "The door opens. You have found the treasure."
+
+    def evidence(self) -> list[Evidence]:
+        """Every room as it was at first; where the key and the door are matters."""
+        key = f"{self.colour} key"
+        found: list[Evidence] = []
+        for room, text in self.first.items():
+            question, answer = f"Which exits has the {room}?", ", ".join(self.exits[room])
+            if room == self.door:
+                question, answer = f"Where is the {self.colour} door?", room
+            elif f"a {key}" in text:
+                question, answer = f"Where did the {key} lie at first?", room
+            found.append(Evidence(text, question, answer))
+        return found
 
     def expert(self, style: str, rng: random.Random) -> Action:
         """The shortest way; the hasty player wanders off at two turns in five."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from foldgym.errors import Bug, EnvCrashed, EnvTimeout, UnknownName, UserError
 from foldgym.seeding import generator
-from foldgym.types import Action, EnvHandle, Json, Message, Opening, Step, Tool
+from foldgym.types import Action, EnvHandle, Evidence, Json, Message, Opening, Step, Tool
 
 if TYPE_CHECKING:
     import socket
@@ -96,6 +96,10 @@ class Resident:
         """Facts about the episode so far."""
         return self._attribute("measure")()
 
+    def evidence(self) -> tuple[Evidence, ...]:
+        """What a player should remember."""
+        return tuple(self._attribute("evidence")())
+
     def close(self) -> None:
         """Close the environment if there is one."""
         env, self.env = self.env, None
@@ -162,6 +166,9 @@ class _Handle:
 
     async def measure(self) -> dict[str, Json]:
         return await self._call("measure")
+
+    async def evidence(self) -> tuple[Evidence, ...]:
+        return await self._call("evidence")
 
     async def close(self) -> None:
         raise NotImplementedError

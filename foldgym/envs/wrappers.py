@@ -7,14 +7,14 @@ wrapped environment each time, so they are never those of an earlier episode.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
 from gymnasium.utils import RecordConstructorArgs
 
 from foldgym.envs.spaces import AnyText
-from foldgym.types import Action, Json, Message, Observation, Task, Tool
+from foldgym.types import Action, Evidence, Json, Message, Observation, Task, Tool
 
 
 class Wrapper(gymnasium.Wrapper[Any, Any, Observation, Action], RecordConstructorArgs):
@@ -52,6 +52,10 @@ class Wrapper(gymnasium.Wrapper[Any, Any, Observation, Action], RecordConstructo
     def measure(self) -> dict[str, Json]:
         """The wrapped environment's facts."""
         return self._inner("measure")()
+
+    def evidence(self) -> Sequence[Evidence]:
+        """The wrapped environment's evidence."""
+        return self._inner("evidence")()
 
     def snapshot(self) -> Any:
         """The wrapped environment's state."""

@@ -20,7 +20,7 @@ from foldgym.errors import UserError
 from foldgym.seeding import derive_seed, generator
 from foldgym.testing.fuzz import fuzz_messages
 from foldgym.tools import format_call, parse_action, random_call
-from foldgym.types import Action, Message, Step
+from foldgym.types import Action, Evidence, Message, Step
 
 __all__ = ["Finding", "check_env", "fuzz_messages"]
 
@@ -259,6 +259,25 @@ def _experts(make: Make, seed: int, hostile: int) -> Iterator[str]:
     env.close()
 
 
+def _evidence(make: Make, seed: int, hostile: int) -> Iterator[str]:
+    env = make()
+    _began(env, seed)
+    env.action_space.seed(seed)
+    for _ in range(20):
+        before = _attribute(env, "measure")()
+        for each in _attribute(env, "evidence")():
+            if not isinstance(each, Evidence) or not each.text.strip():
+                yield f"{each!r:.200} is no Evidence with a text"
+            elif bool(each.question) != bool(each.answer):
+                yield f"a question needs an answer, and an answer a question: {each!r:.200}"
+        if before != _attribute(env, "measure")():
+            yield "asking for evidence changed what is measured"
+        step = _step(env, env.action_space.sample())
+        if step.terminated or step.truncated:
+            break
+    env.close()
+
+
 def _forks(make: Make, seed: int, hostile: int) -> Iterator[str]:
     env = make()
     _began(env, seed)
@@ -291,9 +310,12 @@ _CHECKS: dict[str, Callable[[Make, int, int], Iterator[str]]] = {
     "measure": _measure,
     "ending": _ending,
     "experts": _experts,
+    "evidence": _evidence,
     "snapshots": _forks,
 }
-_PER_SEED = frozenset(("determinism", "observations", "measure", "experts", "snapshots"))
+_PER_SEED = frozenset(
+    ("determinism", "observations", "measure", "experts", "evidence", "snapshots")
+)
 
 
 def _attribute(env: Env, name: str) -> Any:

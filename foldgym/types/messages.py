@@ -71,6 +71,20 @@ class Task:
     metadata: Mapping[str, Json] = field(default_factory=dict[str, Json])
 
 
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """`Evidence("home of Ada is Ur .", "what is the home of Ada ?", "Ur")`: to be remembered.
+
+    `text` is literal where an observation says it. `question`, where there is one, has exactly
+    `answer` once the text was said. `needed`: the task's solution rests on it.
+    """
+
+    text: str
+    question: str = ""
+    answer: str = ""
+    needed: bool = True
+
+
 Observation: TypeAlias = tuple[Message, ...]  # only what is new
 Action: TypeAlias = "Message | str"
 
@@ -102,4 +116,5 @@ class EnvHandle(Protocol):
     async def step(self, action: Message) -> Step: ...
     async def expert(self, style: str, seed: int) -> Action: ...
     async def measure(self) -> dict[str, Json]: ...
+    async def evidence(self) -> tuple[Evidence, ...]: ...
     async def close(self) -> None: ...

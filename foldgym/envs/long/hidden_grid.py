@@ -11,7 +11,7 @@ from foldgym.envs.long.discovery import Discovery, Rules
 from foldgym.envs.long.splits import drawn
 from foldgym.errors import UnknownName, UserError
 from foldgym.tools import call, tool
-from foldgym.types import Action
+from foldgym.types import Action, Evidence
 
 _SIDE, _ENERGY, _ROUND, _RESETS = 10, 20, 30, 20
 _LETTERS = "ABCDE"
@@ -216,6 +216,19 @@ class HiddenGrid(Discovery):
         """The two numbers in a text."""
         numbers = re.findall(r"[+-]?\d{1,3}\b", text)
         return tuple(str(int(each)) for each in numbers) if len(numbers) == 2 else ()
+
+    def evidence(self) -> list[Evidence]:
+        """The effects, and what the moves of the first round brought."""
+        pairs = zip(self.letters, self.truth, strict=True)
+        found = [Evidence(f"Effect of {letter}: {_EFFECTS[rule]}.") for letter, rule in pairs]
+        before = 0
+        for letter, (_, _, _, move, visit), (score, energy) in self.seen:
+            if move <= before:
+                break
+            before, brought = move, f"score {score:+}, energy {energy:+}"
+            text = f"Move {move}, {letter}, visit {visit}: {brought}."
+            found.append(Evidence(text, f"What did move {move} of round 1 bring?", brought))
+        return found
 
     def expert(self, style: str, rng: random.Random) -> Action:
         """Knows the rules; the hasty player only infers them from what its moves have shown."""

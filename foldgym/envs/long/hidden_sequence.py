@@ -13,7 +13,7 @@ from foldgym.envs.long.discovery import Discovery, Rules
 from foldgym.envs.long.splits import drawn
 from foldgym.errors import UnknownName, UserError
 from foldgym.tools import call, tool
-from foldgym.types import Action
+from foldgym.types import Action, Evidence
 
 _A = ord("A")
 _PRIMES = frozenset(n for n in range(2, 2000) if all(n % d for d in range(2, int(n**0.5) + 1)))
@@ -172,6 +172,15 @@ class HiddenSequence(Discovery):
         """One word of letters."""
         text = text.strip().upper()
         return (text,) if re.fullmatch("[A-Z]{1,200}", text) else ()
+
+    def evidence(self) -> list[Evidence]:
+        """The rules, and what every step so far has shown."""
+        found = [Evidence(f"Rule {place} is {name}.") for place, name in enumerate(self.truth, 1)]
+        for case in self.seen:
+            path = chain(self.truth, *case)
+            text = f"Step {case[2]}: {' -> '.join([case[0], *path])}."
+            found.append(Evidence(text, f"What was the last string of step {case[2]}?", path[-1]))
+        return found
 
     def expert(self, style: str, rng: random.Random) -> Action:
         """Knows the rules; the hasty player believes what fits its first step."""

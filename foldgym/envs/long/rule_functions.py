@@ -13,7 +13,7 @@ from foldgym.envs.long.rule_learning import RuleLearning
 from foldgym.envs.long.splits import drawn
 from foldgym.errors import UserError
 from foldgym.tools import call, tool
-from foldgym.types import Action
+from foldgym.types import Action, Evidence
 
 _TERMS: dict[str, Callable[[int], float]] = {
     "x": float,
@@ -98,7 +98,7 @@ class FunctionOperator(RuleLearning):
         self.read[computer - 1, x] = value(shown, x)
         if not self.left:
             self.finish(0.0)
-        return f"y = {self.read[computer - 1, x]:g}. {self.left} actions left."
+        return self._reading(f"{self.read[computer - 1, x]:g}", self.left)
 
     @tool
     def answer(self, values: str) -> str:
@@ -118,6 +118,22 @@ class FunctionOperator(RuleLearning):
         if self.wrong == _MISSES or not self.left:
             self.finish(0.0)
         return f"Wrong. {self.left} actions left."
+
+    def evidence(self) -> list[Evidence]:
+        """The coefficients, and the readings so far."""
+        pairs = zip(_NAMES, self.truth, strict=False)
+        found = [Evidence(f"{name} = {factor}") for name, factor in pairs]
+        for used, what in enumerate(self.tried, 1):
+            verb, *numbers = what.split(" ")
+            if verb == "feed":
+                number, x = map(int, numbers)
+                y = f"{self.read[number - 1, x]:g}"
+                question = f"What was y of computer {number} for x = {x}?"
+                found.append(Evidence(self._reading(y, self.budget - used), question, y))
+        return found
+
+    def _reading(self, y: str, left: int) -> str:
+        return f"y = {y}. {left} actions left."
 
     def expert(self, style: str, rng: random.Random) -> Action:
         """Two readings of each computer tell everything; the hasty player takes one."""

@@ -10,7 +10,7 @@ from foldgym.envs.long.rule_learning import RuleLearning
 from foldgym.envs.long.splits import drawn
 from foldgym.errors import UserError
 from foldgym.tools import call, tool
-from foldgym.types import Action
+from foldgym.types import Action, Evidence
 
 _COLOURS = ("blue", "yellow", "black", "green")
 _MEDIA = ("oil", "acrylic", "watercolour")
@@ -81,7 +81,7 @@ class EscapeRoom(RuleLearning):
         if not 1 <= wall <= self.walls:
             return f"error: walls are numbered 1 to {self.walls}."
         self.seen.add(wall)
-        return ", ".join(f"{colour} {medium}" for medium, colour in self.paintings[wall - 1]) + "."
+        return self._hanging(wall)
 
     @tool(name="try")
     def try_code(self, digits: str) -> str:
@@ -104,6 +104,18 @@ class EscapeRoom(RuleLearning):
             return "The door is barred for good."
         places = ", ".join(right) or "none"
         return f"The door stays shut. Right digits: {places}. The lamp glows {self.colour}."
+
+    def evidence(self) -> list[Evidence]:
+        """The order of the digits, and every wall."""
+        order = f"The digits count {', '.join(self.order)} paintings in the colour of the lamp."
+        walls = [
+            Evidence(self._hanging(wall), f"What hangs on wall {wall}?", self._hanging(wall)[:-1])
+            for wall in range(1, self.walls + 1)
+        ]
+        return [Evidence(order), *walls]
+
+    def _hanging(self, wall: int) -> str:
+        return ", ".join(f"{colour} {medium}" for medium, colour in self.paintings[wall - 1]) + "."
 
     def expert(self, style: str, rng: random.Random) -> Action:
         """Looks everywhere, then counts; the hasty player knows no order and overlooks a wall."""

@@ -9,7 +9,7 @@ from foldgym.envs.long.rule_learning import RuleLearning
 from foldgym.envs.long.splits import drawn
 from foldgym.errors import UserError
 from foldgym.tools import call, tool
-from foldgym.types import Action
+from foldgym.types import Action, Evidence
 
 _LONGEST = 40
 _FACTOR = 3
@@ -142,6 +142,18 @@ class Reactor(RuleLearning):
         self.rng.shuffle(letters)
         at = self.rng.randint(1, len(letters) - 1)
         return self._gained(["".join(letters[:at]), "".join(letters[at:])])
+
+    def evidence(self) -> list[Evidence]:
+        """A way to the target, and what was made so far of two materials."""
+        way = [(f"{a} and {b}", ", ".join(combine(self.rule, a, b))) for a, b in self.plan]
+        found = [Evidence(f"{both} make {made}.") for both, made in way]
+        for what in dict.fromkeys(self.tried):
+            verb, *both = what.split(" ")
+            if verb == "react":
+                made = ", ".join(combine(self.rule, *both))
+                question = f"What did {both[0]} and {both[1]} make?"
+                found.append(Evidence(f"Products: {made}.", question, made))
+        return found
 
     def expert(self, style: str, rng: random.Random) -> Action:
         """Follows a way that it knows; the hasty player takes every rule for `forward`."""

@@ -8,7 +8,7 @@ from foldgym.envs.base import ToolEnv
 from foldgym.envs.games import Split, check_split, split_of
 from foldgym.errors import UserError
 from foldgym.tools import call, tool
-from foldgym.types import Action, Json, Message
+from foldgym.types import Action, Evidence, Json, Message
 
 _CONSONANTS, _VOWELS = "bdfgklmnprstvz", "aeiou"
 _SPARE = 4
@@ -128,6 +128,21 @@ class RunningSum(ToolEnv):
             return super().measure()
         series: dict[str, Json] = {"answers": list(self.answers), "sums": list(self.sums)}
         return {**super().measure(), **series, "start": self.start}
+
+    def evidence(self) -> list[Evidence]:
+        """The right sums, and the words of the turns so far."""
+        sums = enumerate(self.sums, self.past + 1)
+        needed = [Evidence(f"The sum after turn {turn} is {total}.") for turn, total in sums]
+        asked = [
+            Evidence(
+                self._asks(turn),
+                f"Which words were named in turn {turn + 1}?",
+                ", ".join(self.asked[turn]),
+                needed=False,
+            )
+            for turn in range(min(self.past + len(self.answers) + 1, len(self.asked)))
+        ]
+        return [*needed, *asked]
 
     def expert(self, style: str, rng: random.Random) -> Action:
         """Adds up; the hasty player slips at one turn in seven, and goes on from its slip."""
