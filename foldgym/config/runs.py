@@ -118,11 +118,7 @@ class TrainRun(Run):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.memory.reserve >= self.memory.max_context:
-            raise refuse(
-                f"memory.reserve: {self.memory.reserve} leaves nothing of memory.max_context = "
-                f"{self.memory.max_context}; it must be smaller"
-            )
+        _check_room(self.memory)
         if self.rollout.temperature == 0:
             raise refuse(
                 "rollout.temperature: 0 plays every member of a group alike, so nothing can be "
@@ -153,16 +149,21 @@ class SftRun(Run):
     policy: PolicySection | None = None
     tokenizer: TokenizerSection = TokenizerSection()
     renderer: Name = "auto"
+    memory: MemorySection | None = None  # none: everything, up to the model's own positions
     sft: SftSection = SftSection()
 
     def inert(self) -> Inert:
         """Options that have no effect with the chosen parts, each with its reason."""
         yield from super().inert()
         yield from _optimiser_inert("sft", self.sft)
+        if self.memory is not None:
+            yield from _memory_inert(self.memory)
         if not self.sft.trajectories:
             yield "sft.min_reward", "sft.trajectories names no recorded file"
         elif self.policy is not None:
             yield "sft.expert", "recorded trajectories are cloned"
+        if self.sft.trajectories:
+            yield "memory", "recorded trajectories are cloned, in the views they were sampled on"
         if self.policy is not None:
             yield "tokenizer", "the policy to continue brings its own"
             yield "renderer", "it is policy.renderer when a policy is continued"
@@ -179,6 +180,8 @@ class SftRun(Run):
             raise refuse(
                 f"model.kv_heads: {shape.kv_heads} does not divide model.heads = {shape.heads}"
             )
+        if self.memory is not None:
+            _check_room(self.memory)
         return self
 
     @property
@@ -223,6 +226,14 @@ def _unused(where: str, section: Use, off: str) -> Inert:
 def _optimiser_inert(where: str, optim: Optimiser) -> Inert:
     if optim.schedule == "constant":
         yield f"{where}.floor", f'{where}.schedule is "constant"'
+
+
+def _check_room(memory: MemorySection) -> None:
+    if memory.reserve >= memory.max_context:
+        raise refuse(
+            f"memory.reserve: {memory.reserve} leaves nothing of memory.max_context = "
+            f"{memory.max_context}; it must be smaller"
+        )
 
 
 def _check_terms(reward: RewardSection) -> None:

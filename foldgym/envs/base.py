@@ -45,6 +45,8 @@ class Env(gymnasium.Env[Observation, Action]):
     metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012
     experts: tuple[str, ...] = ()
     """Styles of the scripted player, the best one first."""
+    note_styles: tuple[str, ...] = ()
+    """Purposes of a memory for which `expert` writes the note too, such as "fold"."""
     task: Task
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:

@@ -29,6 +29,7 @@ class ChainSearch(ToolEnv):
     """
 
     experts = ("optimal", "hasty")
+    note_styles = ("fold",)
     shared = ("_index",)
     splits = ("train", "val", "test")
     most_hops = 6
@@ -147,8 +148,11 @@ class ChainSearch(ToolEnv):
     def expert(self, style: str, rng: random.Random) -> Message:
         """The next call: "optimal" walks to the end, "hasty" may stop after any earlier hop.
 
-        "hasty:0.3" is a hasty player with another `stop`.
+        "hasty:0.3" is a hasty player with another `stop`. "fold" writes a memory's note: the
+        question reduced to what is still to be found.
         """
+        if style == "fold":
+            return Message("assistant", self.chain.reduced(self.chain.progress(self._seen)))
         name, colon, given = style.partition(":")
         if name not in self.experts or (colon and name != "hasty"):
             raise UnknownName("expert", style, self.experts, f"Asked of {type(self).__name__}.")

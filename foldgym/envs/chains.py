@@ -71,8 +71,22 @@ class Chain:
     @property
     def question(self) -> str:
         """The question as the agent reads it, last relation first."""
-        path = " of ".join(fact.relation for fact in reversed(self.facts))
-        return f"what is the {path} of {self.facts[0].subject} ?"
+        return self.reduced(0)
+
+    def reduced(self, progress: int) -> str:
+        """The question that is left once the first `progress` facts are known.
+
+        >>> home, region = Fact("home", "tusmol", "pastan"), Fact("region", "pastan", "dalvor")
+        >>> Chain((home, region), ("dalvor",)).reduced(1)
+        'what is the region of pastan ?'
+        >>> Chain((home, region), ("dalvor",)).reduced(2)
+        'it is dalvor'
+        """
+        left = self.facts[progress:]
+        if not left:
+            return f"it is {self.facts[-1].value}"
+        path = " of ".join(fact.relation for fact in reversed(left))
+        return f"what is the {path} of {left[0].subject} ?"
 
     def progress(self, seen: Sequence[Document]) -> int:
         """How many hops, counted from the first, the documents seen so far have answered."""

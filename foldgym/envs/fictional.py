@@ -5,14 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 
 from foldgym.envs.chain_search import ChainSearch
 from foldgym.envs.chains import Chain, draw_hops
-from foldgym.envs.fictional_world import SPLITS, Size, World, ask, build
+from foldgym.envs.fictional_world import SPLITS, Size, ask, cached_world
 from foldgym.envs.index import Index
 from foldgym.errors import UserError
-from foldgym.seeding import derive_seed
 
 
 class FictionalSearch(ChainSearch):
@@ -52,11 +50,5 @@ class FictionalSearch(ChainSearch):
 
     def open(self, rng: random.Random) -> tuple[Chain, Index]:
         """A new world and a question about it."""
-        world = _world(self.split, self._size, self._distractors, rng.getrandbits(48))
+        world = cached_world(self.split, self._size, self._distractors, rng.getrandbits(48))
         return ask(world, draw_hops(self.mix, rng), rng), world.index
-
-
-@lru_cache(maxsize=64)
-def _world(split: str, size: Size, distractors: int, number: int) -> World:
-    """A world never changes, so the members of a group share one."""
-    return build(split, size, distractors, random.Random(derive_seed("fictional", number)))

@@ -92,6 +92,12 @@ def build(split: str, size: Size, distractors: int, rng: random.Random) -> World
     return World(facts, members, Index(documents))
 
 
+@lru_cache(maxsize=64)
+def cached_world(split: str, size: Size, distractors: int, number: int) -> World:
+    """The world of this number. It never changes, so the members of a group share one."""
+    return build(split, size, distractors, random.Random(derive_seed("fictional", number)))
+
+
 @lru_cache(maxsize=1)
 def paths() -> dict[int, tuple[tuple[str, ...], ...]]:
     """hops -> every chain of relations that fits by type and repeats none, for 1 to 6 hops."""

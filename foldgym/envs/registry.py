@@ -84,6 +84,12 @@ _BUILT_IN = (
         max_turns=12,
     ),
     EnvSpec(
+        "foldgym/FictionalChain-v0",
+        "foldgym.envs.fictional_chain:FictionalChain",
+        description="Answer linked questions one by one, then report all the answers in order.",
+        max_turns=32,
+    ),
+    EnvSpec(
         "foldgym/PyDocsSearch-v0",
         "foldgym.envs.pydocs:PyDocsSearch",
         description="Answer questions about Python's standard library by searching its docs.",

@@ -84,6 +84,11 @@ class HiAgent:
         self.max_tokens = max_tokens
         self.by: Literal["policy", "aux"] = by
 
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """Purposes for which the policy writes."""
+        return ("result",) if self.by == "policy" and self.result == "ask" else ()
+
     def tools(self) -> tuple[Tool, ...]:
         """`subgoal <text>` and `retrieve {"ids": [1]}`."""
         return (SUBGOAL, RETRIEVE)

@@ -78,6 +78,11 @@ class DeepAgentFold:
         self.by: Literal["policy", "aux"] = by
         self.fallback = fallback
 
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """Purposes for which the policy writes."""
+        return ("fold", "repair") if self.by == "policy" else ()
+
     def tools(self) -> tuple[Tool, ...]:
         """`fold_thought`, unless only pressure folds."""
         return () if self.trigger == "pressure" else (FOLD,)

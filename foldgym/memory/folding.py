@@ -71,6 +71,11 @@ class Summarise:
         self.instruction = instruction
         self.title = title
 
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """Purposes for which the policy writes."""
+        return ("fold",) if self.by == "policy" else ()
+
     def tools(self) -> tuple[Tool, ...]:
         """No tools of its own."""
         return ()

@@ -65,6 +65,11 @@ class Delethink:
         self.inner = inner_memory(inner, options)
         self.chunk, self.head, self.tail, self.max_chunks = chunk, head, tail, max_chunks
 
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """As the inner memory."""
+        return getattr(self.inner, "asks", ())
+
     def tools(self) -> tuple[Tool, ...]:
         """The inner memory's."""
         return self.inner.tools()

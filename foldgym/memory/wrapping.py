@@ -74,6 +74,11 @@ class Reminder:
         """As the inner memory."""
         return self.inner.rewrites
 
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """As the inner memory."""
+        return getattr(self.inner, "asks", ())
+
     def tools(self) -> tuple[Tool, ...]:
         """The inner memory's."""
         return self.inner.tools()

@@ -1,13 +1,15 @@
 """`foldgym sft`: behaviour cloning of scripted experts or recorded trajectories.
 
 The batch code is that of reinforcement learning: credit 1 on every sampled id. Demonstrations are
-played afresh for every batch, so the model sees no episode twice.
+played afresh for every batch, so the model sees no episode twice, and through the memory of the
+run file: what it shows is what is learned from, and the notes that it has written are learned too.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from foldgym.agents.engines.models import init_model, write_policy
@@ -29,7 +31,16 @@ from foldgym.trainers.metrics import RunLog, headline, summary
 from foldgym.trainers.optim import Optim
 from foldgym.trainers.samplers import uniform
 from foldgym.trainers.train import CHECKPOINTS, Clock, Progress, new_folder, write_run
-from foldgym.trainers.wiring import Actor, Worlds, load_actor, make_actor, worlds
+from foldgym.trainers.wiring import (
+    Actor,
+    Worlds,
+    budget_of,
+    check_notes,
+    load_actor,
+    make_actor,
+    memory_of,
+    worlds,
+)
 from foldgym.types import Budget, Group, Request, Reward, Trajectory
 
 Demonstrate = Callable[[int], list[Group]]  # the demonstrations of one step
@@ -52,6 +63,8 @@ def sft(
             "give the [policy] they come from instead of a new model"
         )
     mix = worlds(run.envs)
+    if run.memory is not None:
+        check_notes(run.envs, memory_of(run.memory)())
     actor = load_actor(run.policy) if run.policy else new_actor(run, mix)
     show = demonstrations or shown(run, mix, actor)
     learner = TorchLearner(actor.policy, policy_gradient, optim_of(run))
@@ -87,8 +100,11 @@ def expert(run: SftRun, mix: Worlds, actor: Actor) -> Demonstrate:
     """Fresh episodes of the environments' own expert for every step."""
     sampler = uniform(mix.weights, derive_seed(run.seed, "sft"), 1)
     player = ExpertPolicy(run.sft.expert)
-    context = min(actor.policy.max_positions, _ENDLESS)
-    how = _how(actor.renderer, mix, int(context))
+    context = int(min(actor.policy.max_positions, _ENDLESS))
+    how = _how(run, actor.renderer, mix, Budget(context, 0))
+    if run.memory is not None:
+        budget = budget_of(run.memory)
+        how = replace(how, budget=replace(budget, max_context=min(budget.max_context, context)))
 
     def demonstrate(step: int) -> list[Group]:
         requests = sampler.plan(step, run.sft.batch)
@@ -133,7 +149,7 @@ def new_actor(run: SftRun, mix: Worlds) -> Actor:
     """A model of random weights, and a tokenizer trained on what the expert's episodes say."""
     name = "compact" if run.renderer == "auto" else run.renderer
     listener = Listener()
-    how = _how(make_renderer(name, listener), mix, _ENDLESS)
+    how = _how(run, make_renderer(name, listener), mix, Budget(_ENDLESS, 0))
     sampler = uniform(mix.weights, derive_seed(run.seed, "tokenizer"), 1)
     requests = sampler.plan(0, run.tokenizer.episodes)
     player = ExpertPolicy(run.sft.expert)
@@ -171,8 +187,9 @@ def optim_of(run: SftRun) -> Optim:
     return Optim(**given, total=run.sft.steps)
 
 
-def _how(renderer: Renderer, mix: Worlds, context: int) -> Rollout:
-    return Rollout(renderer, FullHistory, budget=Budget(context, 0), limits=Limits(mix.max_turns))
+def _how(run: SftRun, renderer: Renderer, mix: Worlds, budget: Budget) -> Rollout:
+    memory = memory_of(run.memory) if run.memory is not None else FullHistory
+    return Rollout(renderer, memory, budget=budget, limits=Limits(mix.max_turns))
 
 
 def _played(groups: list[Group]) -> list[Group]:

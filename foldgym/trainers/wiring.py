@@ -20,7 +20,7 @@ from foldgym.envs.worker import open_worker
 from foldgym.errors import CheckpointError, ConfigError, UnknownName
 from foldgym.memory import MEMORIES
 from foldgym.trainers.checkpoint import latest
-from foldgym.types import Budget, EnvHandle, Request, Sampling
+from foldgym.types import Budget, EnvHandle, Memory, Request, Sampling
 
 _TURNS = 32  # where neither the run nor the environment sets a limit
 
@@ -78,6 +78,28 @@ def _maker(section: EnvSection, split: str) -> registry.Maker:
     return maker
 
 
+def check_notes(sections: Sequence[EnvSection], memory: Memory) -> None:
+    """Raises `ConfigError` if an expert is to write notes for `memory` that its world has not.
+
+    A memory says in `asks` for which purposes it has the policy write; one that does not say is
+    found out when it asks.
+    """
+    asks: tuple[str, ...] = getattr(memory, "asks", ())
+    for section in sections:
+        env = registry.make(section.name, **section.kwargs)
+        env.close()
+        known = env.get_wrapper_attr("note_styles")
+        for purpose in asks:
+            if purpose not in known:
+                raise ConfigError(
+                    f"memory: {type(memory).__name__} has notes written for {purpose!r}, and the "
+                    f"expert of {section.name} writes notes for {', '.join(known) or 'nothing'}; "
+                    "choose a memory that only chooses what to show (such as 'window'), clone "
+                    "recorded trajectories, or have the world's expert answer that style and name "
+                    "it in `note_styles`"
+                )
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
     """A policy of this process with all that belongs to it."""
@@ -130,18 +152,29 @@ def how_to_play(
     rollout: RolloutSection, memory: MemorySection, renderer: Renderer, max_turns: int
 ) -> Rollout:
     """What `agents.rollout` needs. `max_turns` holds where the run file sets no limit."""
-    make_memory: Callable[[], Any] = plug("memory", memory, MEMORIES, "memory")
-    try:
-        make_memory()
-    except ValueError as problem:
-        raise ConfigError(f"memory: {problem}") from None
+    make_memory = memory_of(memory)
     limits = Limits(rollout.max_turns or max_turns, rollout.max_seconds, rollout.max_parse_errors)
     return Rollout(
         renderer,
         make_memory,
         Sampling(rollout.temperature, rollout.max_tokens),
-        Budget(memory.max_context, memory.reserve, memory.soft, memory.overflow),
+        budget_of(memory),
         limits,
         rollout.retries,
         rollout.concurrency,
     )
+
+
+def memory_of(section: MemorySection) -> Callable[[], Memory]:
+    """What makes the memory of an episode. Raises `UnknownName` or `ConfigError`."""
+    make: Callable[[], Memory] = plug("memory", section, MEMORIES, "memory")
+    try:
+        make()
+    except ValueError as problem:
+        raise ConfigError(f"memory: {problem}") from None
+    return make
+
+
+def budget_of(section: MemorySection) -> Budget:
+    """The context that the memory must live in."""
+    return Budget(section.max_context, section.reserve, section.soft, section.overflow)

@@ -28,8 +28,8 @@ HERE = Path(__file__).parent / "episodes"
 # PyDocsSearch is left out: its documents are those of the interpreter that runs it. HiddenGrid and
 # HiddenSequence, too: their episodes are longer than these, and their files would be large.
 WORLDS = (
-    *("Arithmetic", "EscapeRoom", "FictionalSearch", "FunctionOperator", "GuessNumber"),
-    *("KeyDoor", "Reactor", "RunningSum", "Saturn", "Sokoban"),
+    *("Arithmetic", "EscapeRoom", "FictionalChain", "FictionalSearch", "FunctionOperator"),
+    *("GuessNumber", "KeyDoor", "Reactor", "RunningSum", "Saturn", "Sokoban"),
 )
 
 

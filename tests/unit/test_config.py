@@ -180,6 +180,8 @@ def test_a_required_key_that_is_absent() -> None:
         (SftRun, ["policy.path=p", "policy.batching=dynamic"], "policy.batching", "samples"),
         (SftRun, ["policy.path=p", "renderer=chatml"], "renderer", "policy.renderer"),
         (SftRun, ["policy.path=p", "model.hidden=64"], "model", "remove one"),
+        (SftRun, ["policy.path=p", "sft.trajectories=t", "memory.use=full"], "memory", "sampled"),
+        (SftRun, ["memory.soft=0.8"], "memory.soft", "never folds"),
     ],
 )  # fmt: skip
 def test_options_without_effect_are_refused(
@@ -218,6 +220,12 @@ def test_names_that_the_checks_know_exist() -> None:
     assert set(runs.DIVIDED) <= set(AGGREGATIONS)
     for name in KLS:
         parse(TrainRun, TRAIN, [f"algorithm.kl.use={name}", "algorithm.kl.coef=0.1"])
+
+
+def test_a_memory_needs_room() -> None:
+    for kind, text in ((TrainRun, TRAIN), (SftRun, SFT)):
+        line = refused(kind, text, "memory.max_context=64", "memory.reserve=64")
+        assert "memory.reserve: 64 leaves nothing of memory.max_context = 64" in line
 
 
 def test_kv_heads_must_divide_heads() -> None:
