@@ -13,7 +13,7 @@ from foldgym.envs.fictional_world import RELATIONS, SPLITS, Size, World, cached_
 from foldgym.envs.index import words
 from foldgym.errors import UnknownName, UserError
 from foldgym.tools import call, parse_action, tool
-from foldgym.types import Action, Json, Message, Step, Task
+from foldgym.types import Action, Evidence, Json, Message, Step, Task
 
 MOST = 12
 """Questions of an episode."""
@@ -188,6 +188,10 @@ class FictionalChain(ToolEnv):
         if self._play is not None:
             facts |= {"questions": len(self.facts), "answered": self.answered}
         return {"reported": 0, **facts}
+
+    def evidence(self) -> list[Evidence]:
+        """The facts that answer the questions, in their order."""
+        return [fact.evidence for fact in self.facts]
 
     # ------------------------------------------------------------ the scripted player
 

@@ -17,6 +17,7 @@ from foldgym.types import Evidence, Message
 
 WORLDS = {
     "foldgym/FictionalSearch-v0": {"hops": 3, "distractors": 20},
+    "foldgym/FictionalChain-v0": {"questions": 4},
     "foldgym/PyDocsSearch-v0": {"hops": 2},
     "foldgym/KeyDoor-v0": {"rooms": 6},
     "foldgym/RunningSum-v0": {"turns": 6},
