@@ -18,7 +18,7 @@ from foldgym.agents.conversation import Limits, converse
 from foldgym.agents.counting import of_segments
 from foldgym.agents.guides import lead, told
 from foldgym.agents.renderers import Renderer
-from foldgym.agents.transcript import Transcript
+from foldgym.agents.transcript import Loan, Transcript
 from foldgym.errors import Failure
 from foldgym.seeding import derive_seed
 from foldgym.types import (
@@ -30,7 +30,9 @@ from foldgym.types import (
     Request,
     Reward,
     Sampling,
+    Scorer,
     Session,
+    Snapshot,
     Stop,
     Task,
     Trajectory,
@@ -42,7 +44,8 @@ class Rollout:
     """How episodes are played: everything but the policy and the world.
 
     `retries` is how often one episode may be played again after a failure of ours, `concurrency`
-    how many play at once. `aux` answers a memory that asks by="aux".
+    how many play at once. `aux` answers a memory that asks by="aux". All episodes read the same
+    `store`; what they propose to write is in their trajectories.
     """
 
     renderer: Renderer
@@ -53,6 +56,7 @@ class Rollout:
     retries: int = 1
     concurrency: int = 256
     aux: Policy | None = None
+    store: Snapshot = field(default_factory=Snapshot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +85,17 @@ OpenEnv = Callable[[Request], EnvHandle]
 Score = Callable[[Trajectory], Reward]
 
 
-async def play(env: EnvHandle, session: Session, how: Rollout, episode: Episode) -> Trajectory:
+async def play(
+    env: EnvHandle,
+    session: Session,
+    how: Rollout,
+    episode: Episode,
+    scorer: Scorer | None = None,
+) -> Trajectory:
     """One episode from reset to measurement. A `Failure` becomes `Stop.ERROR`, never an exception.
 
     The environment is measured whatever ended the episode, and closed in any case. The session
-    stays open; who opened it closes it.
+    stays open; who opened it closes it. `scorer` is the policy, if it reads probabilities.
     """
     started = time.perf_counter()
     request, error, facts = episode.request, "", dict[str, object]()
@@ -99,7 +109,10 @@ async def play(env: EnvHandle, session: Session, how: Rollout, episode: Episode)
         opening = told(opening, guide, episode.seed)
         task = opening.task
         budget, limits = bounded(how, request)
-        talk = Transcript(opening, how.memory(), how.renderer, session, how.sampling, budget, aux)
+        loan = Loan(how.store, scorer)
+        talk = Transcript(
+            opening, how.memory(), how.renderer, session, how.sampling, budget, aux, loan
+        )
         await talk.begin()
         stop = await lead(env, talk, guide, episode.seed)
         if stop is None:
@@ -129,6 +142,7 @@ async def play(env: EnvHandle, session: Session, how: Rollout, episode: Episode)
         error,
         counters,
         time.perf_counter() - started,
+        talk.proposal if talk else None,
     )
 
 
@@ -164,6 +178,7 @@ async def rollout(
     )
     order = {(episode.seed): place for place, episode in enumerate(queue)}
     done: list[tuple[int, int, Trajectory]] = []
+    scorer = policy if isinstance(policy, Scorer) else None
 
     def seat() -> tuple[Episode, EnvHandle, Session] | None:
         if not queue:
@@ -178,7 +193,7 @@ async def rollout(
         while taken is not None:
             episode, env, session = taken
             try:
-                trajectory = await play(env, session, how, episode)
+                trajectory = await play(env, session, how, episode, scorer)
                 place = order[episode.seed]
                 if trajectory.failed and episode.attempt < how.retries:
                     again = derive_seed(episode.seed, "again")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from foldgym.agents.counting import Tally
+from foldgym.agents.markers import cut
 from foldgym.agents.recorder import Recorder, encode_view, view_messages
 from foldgym.agents.renderers import Renderer
 from foldgym.errors import MemoryFault
@@ -25,10 +27,13 @@ from foldgym.types import (
     Observation,
     Opening,
     Prompt,
+    Proposal,
     Role,
     Sampling,
+    Scorer,
     Segment,
     Session,
+    Snapshot,
     Synth,
     Tool,
     ToolCall,
@@ -46,6 +51,8 @@ class RendererKit:
     budget: Budget
     renderer: Renderer
     tools: tuple[Tool, ...] = ()
+    store: Snapshot = field(default_factory=Snapshot)
+    scorer: Callable[[View, Ids], tuple[float, ...]] | None = None
 
     def synth(self, message: Message, reason: str) -> Synth:
         """A framed message as ids nobody said."""
@@ -59,6 +66,14 @@ class RendererKit:
             Synth((*opened, *encode(before)), "frame"),
             Synth((*encode(after), *closed), "frame"),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Loan:
+    """What comes from outside the episode: the store as it is, and who reads probabilities."""
+
+    store: Snapshot = field(default_factory=Snapshot)
+    scorer: Scorer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +102,7 @@ class Transcript:
         sampling: Sampling,
         budget: Budget,
         aux: Session | None = None,
+        loan: Loan = Loan(),
     ) -> None:
         self.renderer = renderer
         self.memory = memory
@@ -97,7 +113,10 @@ class Transcript:
         self.shortenings: list[Shortening] = []
         self._tally = Tally()
         self.counters = self._tally.counters
-        self._kit = RendererKit(budget, renderer, self.tools)
+        self.proposal: Proposal | None = None
+        self._loan = loan
+        self._kit = RendererKit(budget, renderer, self.tools, loan.store, self._scorer())
+        self._stops: tuple[str, ...] = tuple(getattr(memory, "stops", ()))
         self._memory_tools = {tool.name for tool in memory.tools()}
         self._placeholder = self._kit.synth(PLACEHOLDER, "squeezed")
         self._recorder = Recorder()
@@ -117,6 +136,11 @@ class Transcript:
         await self._tell(Boundary(At.EPISODE_END))
         if failed := getattr(self._state, "failed", 0):
             self.counters["failed_folds"] = failed
+        for name, number in getattr(self._state, "numbers", {}).items():
+            self.counters[name] = number
+        proposal: Proposal | None = getattr(self._state, "proposal", None)
+        if proposal is not None:
+            self.proposal = replace(proposal, read=self._loan.store.address)
 
     async def prompt(self) -> Prompt | None:
         """What the model is shown now; None when it cannot be made to fit the budget."""
@@ -144,9 +168,12 @@ class Transcript:
         while True:
             limit = self._sampling.max_tokens
             room = min(limit, self._view().max_tokens or limit)
-            said, _ = await self._sample("policy", prompt, room)
+            said, _ = await self._sample("policy", prompt, room, self._stops)
+            said = cut(said, self._stops, self.renderer.tokenizer.decode, spoken)
             spoken += said.ids
             parsed = self.renderer.parse(spoken, self.tools)
+            if said.finish is Finish.MARKER:  # whatever else it says is for the memory alone
+                parsed = Parsed(Message("assistant", self.renderer.tokenizer.decode(spoken)))
             event = self._spoken(prompt, said, parsed, "model", "policy")
             await self._tell(Boundary(At.AFTER_MODEL, event=event))
             following = self._continued(event)
@@ -163,9 +190,13 @@ class Transcript:
     async def recall(self, message: Message, problem: str = "") -> None:
         """Puts in a turn of somebody else's: context for what follows, never trained."""
         turn = len(self.turns)
-        self.turns.append(Turn(turn, message, purpose=REPLAY, problem=problem))
+        marked = any(stop in message.text for stop in self._stops)
+        finish = Finish.MARKER if marked else Finish.STOP
+        self.turns.append(Turn(turn, message, purpose=REPLAY, problem=problem, finish=finish))
         ids = self.renderer.say(message, self.tools)
-        event = self.log.append("model", ids, "template", turn=turn, messages=(message,))
+        event = self.log.append(
+            "model", ids, "template", turn=turn, messages=(message,), finish=finish
+        )
         self.counters["replayed_turns"] += 1
         await self._tell(Boundary(At.AFTER_MODEL, event=event))
 
@@ -178,13 +209,26 @@ class Transcript:
         self.log.append("notice", ids, "template", turn=turn, messages=(message,))
 
     async def remember(self, message: Message) -> tuple[Message, Observation]:
-        """Runs the memory's own tool calls; returns the message without them, and the replies."""
-        mine = [call for call in message.tool_calls if call.name in self._memory_tools]
-        if not mine:
-            return message, ()
-        replies = [await self._memory_tool(call) for call in mine]
-        rest = tuple(call for call in message.tool_calls if call.name not in self._memory_tools)
-        return replace(message, tool_calls=rest), tuple(replies)
+        """What the memory answers itself; returns the message without it, and the replies.
+
+        Those are calls of its own tools, its stop strings, and whatever `answers` takes over.
+        """
+        if self.turns[self._latest_act()].finish is Finish.MARKER:
+            return message, (Message("user", self._reply()),)
+        replies: list[Message] = []
+        rest: list[ToolCall] = []
+        answers = getattr(self.memory, "answers", None)
+        for call in message.tool_calls:
+            text: str = ""
+            if call.name in self._memory_tools:
+                text = await self._memory_tool(call)
+            elif answers is not None:
+                text = answers(self.log, self._state, call)
+            if text:
+                replies.append(Message("tool", text, tool_call_id=call.id, name=call.name))
+            else:
+                rest.append(call)
+        return (replace(message, tool_calls=tuple(rest)) if replies else message), tuple(replies)
 
     async def hear(self, observation: Observation, reward: float, info: dict[str, Any]) -> None:
         """Logs what came back for the latest turn; text is tokenised here, once."""
@@ -236,11 +280,19 @@ class Transcript:
             self.shortenings.append(Shortening(len(self.log), self._state))
         return after
 
-    async def _memory_tool(self, call: ToolCall) -> Message:
+    async def _memory_tool(self, call: ToolCall) -> str:
         self.counters["memory_tool_calls"] += 1
         await self._shorten(At.MEMORY_TOOL, call)
-        reply = getattr(self._state, "reply", "") or "done"
-        return Message("tool", reply, tool_call_id=call.id, name=call.name)
+        return self._reply()
+
+    def _reply(self) -> str:
+        return getattr(self._state, "reply", "") or "done"
+
+    def _scorer(self) -> Callable[[View, Ids], tuple[float, ...]] | None:
+        policy = self._loan.scorer
+        if policy is None:
+            return None
+        return lambda view, ids: policy.logprobs(self._encode(view), ids)
 
     def _view(self) -> View:
         return self.memory.view(self.log, self._state)
@@ -279,12 +331,17 @@ class Transcript:
         )
 
     async def _sample(
-        self, by: Literal["policy", "aux"], prompt: Prompt, max_tokens: int
+        self,
+        by: Literal["policy", "aux"],
+        prompt: Prompt,
+        max_tokens: int,
+        stops: tuple[str, ...] = (),
     ) -> tuple[Completion, Parsed]:
         session = self._sessions[by]
         if session is None:
             raise MemoryFault("this memory asks an auxiliary policy, but the rollout has no `aux`")
-        said = await session.sample(prompt, replace(self._sampling, max_tokens=max_tokens))
+        sampling = replace(self._sampling, max_tokens=max_tokens, stops=stops)
+        said = await session.sample(prompt, sampling)
         if not said.ids:
             ids = self.renderer.say(said.message or Message("assistant"), self.tools)
             said = replace(said, ids=ids, logprobs=(0.0,) * len(ids))

@@ -16,6 +16,7 @@ from foldgym.types import (
     Image,
     Json,
     Message,
+    Proposal,
     Reward,
     Segment,
     Stop,
@@ -108,6 +109,13 @@ def to_table(
         "counters": _json(trajectory.counters, f"{where}: counters"),
         "seconds": trajectory.seconds,
     }
+    if (wants := trajectory.proposal) is not None:
+        table["proposal"] = {
+            "put": [list(pair) for pair in wants.put],
+            "drop": list(wants.drop),
+            "used": list(wants.used),
+            "read": wants.read,
+        }
     if reward is not None:
         table["reward"] = {
             "total": reward.total,
@@ -167,10 +175,16 @@ def _record(table: Mapping[str, Json]) -> Record:
         error=table["error"],
         counters=table["counters"],
         seconds=table["seconds"],
+        proposal=_read_proposal(table["proposal"]) if "proposal" in table else None,
     )
     if reward is not None:
         reward = Reward(reward["total"], reward["outcome"], tuple(reward["turns"]), reward["parts"])
     return Record(trajectory, reward, table.get("notes", {}))
+
+
+def _read_proposal(table: Mapping[str, Json]) -> Proposal:
+    put = tuple((str(key), str(text)) for key, text in table["put"])
+    return Proposal(put, tuple(table["drop"]), tuple(table["used"]), table["read"])
 
 
 def _turn(turn: Turn, where: str) -> dict[str, Json]:

@@ -109,6 +109,11 @@ class HashPolicy:
         """A session with its own random stream."""
         return _HashSession(self, generator(seed, "hash policy"))
 
+    def logprobs(self, prompt: Ids, target: Ids) -> tuple[float, ...]:
+        """Those that it gives when it says `target` after `prompt`."""
+        prefix = PrefixHash(prompt)
+        return tuple(prefix.push(token) for token in target)
+
     def say(self, prompt: Prompt, rng: random.Random) -> Ids:
         """Ids of one message, at least one."""
         if rng.random() < self.garbage:

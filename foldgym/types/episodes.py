@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from foldgym.types.messages import Ids, Json, Message, Observation, Task
-from foldgym.types.playing import Finish
+from foldgym.types.playing import Finish, Proposal
 
 
 class Stop(Enum):
@@ -94,7 +94,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """One finished episode. `error` is set exactly when `stop` is `Stop.ERROR`."""
+    """One finished episode. `error` is set exactly when `stop` is `Stop.ERROR`.
+
+    `proposal` is what its memory read of the store and wants written there, if it keeps one.
+    """
 
     id: str
     env: str
@@ -107,6 +110,7 @@ class Trajectory:
     error: str = ""
     counters: Mapping[str, float] = field(default_factory=dict[str, float])
     seconds: float = field(default=0.0, compare=False)
+    proposal: Proposal | None = None
 
     @property
     def failed(self) -> bool:

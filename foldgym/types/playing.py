@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal, Protocol
+from hashlib import blake2b
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from foldgym.types.messages import EnvHandle, Ids, Message, Role, Tool, ToolCall
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Temperature 0 is greedy. Log-probs are always those of the distribution sampled from."""
+    """Temperature 0 is greedy. Log-probs are always those of the distribution sampled from.
+
+    An engine that can may end a completion with the id that completes one of `stops`; where it
+    does not, the transcript cuts what came after.
+    """
 
     temperature: float = 1.0
     max_tokens: int = 64
+    stops: tuple[str, ...] = ()
 
 
 class Finish(Enum):
@@ -23,6 +30,7 @@ class Finish(Enum):
 
     STOP = "stop"  # the policy sampled an end token
     LENGTH = "length"  # max_tokens came first
+    MARKER = "marker"  # a memory's stop string was said, which ends the turn and is part of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,7 @@ class Policy(Protocol):
     def open(self, seed: int, env: EnvHandle) -> Session: ...
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """A policy that also reads probabilities: log p(target | prompt), one per target id."""
 
@@ -187,13 +196,66 @@ class Budget:
         return int(self.soft * self.max_context)
 
 
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Something kept from episode to episode: `Item("sheet/1f", "look first", "env:7:0", born=3)`.
+
+    `source` is the id of the trajectory that wrote the text, `born` the merge that took it in,
+    and `uses` counts the merged episodes that made use of it.
+    """
+
+    key: str
+    text: str
+    source: str = ""
+    born: int = 0
+    uses: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a store holds at one moment, sorted by key; `address` is a hash of all of it."""
+
+    items: tuple[Item, ...] = ()
+
+    @property
+    def address(self) -> str:
+        rows = [[i.key, i.text, i.source, i.born, i.uses] for i in self.items]
+        return blake2b(json.dumps(rows).encode(), digest_size=8).hexdigest()
+
+    def under(self, prefix: str) -> tuple[Item, ...]:
+        """The items whose key starts with `prefix`."""
+        return tuple(item for item in self.items if item.key.startswith(prefix))
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What one episode wants of the store: texts to `put` by key, keys to `drop`, keys it `used`.
+
+    It is carried out, or not, when the whole group is played. `read` is the address of the
+    snapshot that the episode was shown.
+    """
+
+    put: tuple[tuple[str, str], ...] = ()
+    drop: tuple[str, ...] = ()
+    used: tuple[str, ...] = ()
+    read: str = ""
+
+
 class Kit(Protocol):
-    """What a memory is lent: budget, tools, and messages to `Synth` ids (or a frame alone)."""
+    """What a memory is lent: budget, tools, and messages to `Synth` ids (or a frame alone).
+
+    `store` is what earlier episodes left. `scorer(view, ids)` are the policy's log-probs of ids
+    after a view, None if it reads none.
+    """
 
     @property
     def budget(self) -> Budget: ...
     @property
     def tools(self) -> tuple[Tool, ...]: ...
+    @property
+    def store(self) -> Snapshot: ...
+    @property
+    def scorer(self) -> Callable[[View, Ids], tuple[float, ...]] | None: ...
     def synth(self, message: Message, reason: str) -> Synth: ...
     def frame(self, role: Role, before: str = "", after: str = "") -> tuple[Synth, Synth]: ...
 
@@ -203,7 +265,8 @@ class Ask(Protocol):
 
     by="policy": the notes are ordinary sampled tokens and are trained.
     by="aux": an auxiliary policy writes them and they never enter a loss.
-    Returns None when nothing usable came back (empty, or the context is full).
+    Returns None when nothing usable came back (empty, or the context is full). Several may run at
+    once (`asyncio.gather`): their events stand in the order in which they were asked.
     """
 
     async def __call__(
@@ -212,7 +275,13 @@ class Ask(Protocol):
 
 
 class Memory(Protocol):
-    """`view` is pure; state changes only in `on`; `rewrites` says that a view may drop its past."""
+    """`view` is pure; state changes only in `on`; `rewrites` says that a view may drop its past.
+
+    A memory may also have `stops`, texts that end a turn and are answered by it, and
+    `answers(log, state, call)`, what it says in the world's place ("" leaves a call to the world).
+    A state may have `reply` (to the latest call of its tools, or stop), `proposal` (a `Proposal`,
+    taken at the end of the episode), and `numbers` (counters of the trajectory, taken then too).
+    """
 
     @property
     def rewrites(self) -> bool: ...

@@ -33,6 +33,7 @@ from foldgym.types import (
     Finish,
     Image,
     Message,
+    Proposal,
     Reward,
     Segment,
     Stop,
@@ -90,7 +91,10 @@ _trajectory = st.builds(
     seed=st.integers(0, 2**63 - 1), turns=st.lists(_turn, max_size=2).map(tuple),
     segments=st.lists(_segments(), max_size=2).map(tuple), stop=st.sampled_from(Stop),
     facts=_table, error=_text, counters=st.dictionaries(_text.filter("$float".__ne__), _float),
-    seconds=_float,
+    seconds=_float, proposal=st.none() | st.builds(
+        Proposal, st.lists(st.tuples(_text, _text), max_size=2).map(tuple),
+        *[st.lists(_text, max_size=2).map(tuple)] * 2, _text,
+    ),
 )  # fmt: skip
 _reward = st.none() | st.builds(
     Reward, _float, _float, st.lists(_float, max_size=3).map(tuple),

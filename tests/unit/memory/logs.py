@@ -18,6 +18,7 @@ from foldgym.types import (
     Message,
     Ref,
     Role,
+    Snapshot,
     Synth,
     Tool,
     ToolCall,
@@ -31,8 +32,9 @@ class Kit:
     budget = Budget(max_context=100, soft=0.5)
     tools: tuple[Tool, ...] = (Tool("look", "Look.", {}),)
 
-    def __init__(self) -> None:
+    def __init__(self, store: Snapshot | None = None, scorer: Any = None) -> None:
         self.made: list[str] = []
+        self.store, self.scorer = store or Snapshot(), scorer
 
     def synth(self, message: Message, reason: str) -> Synth:
         self.made.append(message.text)

@@ -1,0 +1,34 @@
+"""Stop strings by ids: a turn ends with the id that completes one, whatever the engine can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from foldgym.types import Completion, Finish, Ids
+
+
+def cut(
+    said: Completion,
+    stops: Sequence[str],
+    decode: Callable[[Sequence[int]], str],
+    earlier: Ids = (),
+) -> Completion:
+    """`said` up to the first id that completes one of `stops` in `earlier` and `said` together.
+
+    A stop that ends inside an id keeps the whole id. What was sampled after it is gone, from the
+    log and from training: the ids before are as likely without it.
+
+    >>> said = Completion((97, 60, 102, 62, 98), (-0.1,) * 5)
+    >>> cut(said, ["<f>"], lambda ids: bytes(ids).decode()).ids
+    (97, 60, 102, 62)
+    """
+    if not any(stop in decode((*earlier, *said.ids)) for stop in stops):
+        return said
+    for end in range(1, len(said.ids) + 1):
+        text = decode((*earlier, *said.ids[:end]))
+        if any(stop in text for stop in stops):
+            break
+    else:
+        end = len(said.ids)
+    return replace(said, ids=said.ids[:end], logprobs=said.logprobs[:end], finish=Finish.MARKER)
