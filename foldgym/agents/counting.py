@@ -10,10 +10,10 @@ from foldgym.types import Ids, Log, Ref, Segment, ToolCall, Trajectory, View
 
 
 class Tally:
-    """The counters of one episode; what each of them means stands in docs/memory.md."""
+    """What one lineage adds to an episode's counters; docs/memory.md says what they mean."""
 
-    def __init__(self) -> None:
-        self.counters: Counter[str] = Counter()
+    def __init__(self, counters: Counter[str]) -> None:
+        self.counters = counters
         self._held: dict[str, Ids] = {}
         self._visible = frozenset[int]()
         self._made: dict[tuple[str, str], set[int]] = {}
@@ -79,8 +79,8 @@ def costs(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     """What memory cost and lost, over episodes; empty if none of them was counted.
 
     Means of an episode, but for `segments_max`, `context_mean` (tokens a call), `reuse` (share of
-    the prompt tokens), `removed_tokens` (a shortening) and `notes` (share of the sampled tokens
-    that were written for the memory).
+    the prompt tokens), `removed_tokens` (a shortening) and `notes` (share of the sampled tokens of
+    lineages that act which were written for the memory).
     """
     tables = [each.counters for each in trajectories if each.counters.get("calls")]
     if not tables:
@@ -89,7 +89,13 @@ def costs(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     def total(name: str) -> float:
         return math.fsum(table.get(name, 0) for table in tables)
 
-    purposes = [(turn.purpose, turn.sampled_tokens) for t in trajectories for turn in t.turns]
+    purposes = [
+        (turn.purpose, turn.sampled_tokens)
+        for trajectory in trajectories
+        for acting in [{t.lineage for t in trajectory.turns if t.purpose == "act"}]
+        for turn in trajectory.turns
+        if turn.lineage in acting
+    ]
     written = sum(count for purpose, count in purposes if purpose != "act")
     means = {
         name: total(name) / len(tables)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from foldgym.agents.conversation import answer
-from foldgym.agents.transcript import REPLAY, Transcript
+from foldgym.agents.ledger import REPLAY
+from foldgym.agents.transcript import Transcript
 from foldgym.errors import EnvCrashed
 from foldgym.rewards.scaffold import revealed
 from foldgym.seeding import derive_seed
@@ -54,5 +55,5 @@ async def lead(env: EnvHandle, talk: Transcript, guide: Guide, seed: int) -> Sto
         if stop is not None:
             return stop
     if guide.prefix and guide.hint:
-        talk.notice(Message("user", guide.hint))
+        talk.show(Message("user", guide.hint))
     return None

@@ -7,18 +7,19 @@ is retried within a budget, and a bug stops the run.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
-from foldgym.agents.conversation import Limits, converse
+from foldgym.agents.cast import Cast
+from foldgym.agents.conversation import Limits
 from foldgym.agents.counting import of_segments
-from foldgym.agents.guides import lead, told
+from foldgym.agents.guides import told
 from foldgym.agents.renderers import Renderer
-from foldgym.agents.transcript import Loan, Transcript
+from foldgym.agents.scaffolds.react import ReAct
+from foldgym.agents.stage import Scaffold, Stage
+from foldgym.agents.tasks import gather_or_cancel
 from foldgym.errors import Failure
 from foldgym.seeding import derive_seed
 from foldgym.types import (
@@ -26,12 +27,11 @@ from foldgym.types import (
     EnvHandle,
     Group,
     Memory,
+    Opening,
     Policy,
     Request,
     Reward,
     Sampling,
-    Scorer,
-    Session,
     Snapshot,
     Stop,
     Task,
@@ -44,8 +44,9 @@ class Rollout:
     """How episodes are played: everything but the policy and the world.
 
     `retries` is how often one episode may be played again after a failure of ours, `concurrency`
-    how many play at once. `aux` answers a memory that asks by="aux". All episodes read the same
-    `store`; what they propose to write is in their trajectories.
+    how many play at once. `aux` answers who asks by="aux". All episodes read the same `store`; what
+    they propose to write is in their trajectories. `scaffold` makes the program that speaks
+    (`agents.scaffolds`); lineages whose role is in `untrained` speak and learn nothing.
     """
 
     renderer: Renderer
@@ -57,6 +58,8 @@ class Rollout:
     concurrency: int = 256
     aux: Policy | None = None
     store: Snapshot = field(default_factory=Snapshot)
+    scaffold: Callable[[], Scaffold] = ReAct
+    untrained: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,49 +88,31 @@ OpenEnv = Callable[[Request], EnvHandle]
 Score = Callable[[Trajectory], Reward]
 
 
-async def play(
-    env: EnvHandle,
-    session: Session,
-    how: Rollout,
-    episode: Episode,
-    scorer: Scorer | None = None,
-) -> Trajectory:
+async def play(env: EnvHandle, cast: Cast, how: Rollout, episode: Episode) -> Trajectory:
     """One episode from reset to measurement. A `Failure` becomes `Stop.ERROR`, never an exception.
 
-    The environment is measured whatever ended the episode, and closed in any case. The session
-    stays open; who opened it closes it. `scorer` is the policy, if it reads probabilities.
+    The environment is measured whatever ended the episode, and closed in any case. The cast stays
+    open; who opened it closes it.
     """
     started = time.perf_counter()
     request, error, facts = episode.request, "", dict[str, object]()
     guide = request.guide(episode.member)
-    talk: Transcript | None = None
+    stage: Stage | None = None
     task = Task(f"{request.env}:{request.seed}", ())
-    aux = how.aux.open(derive_seed(episode.seed, "aux"), env) if how.aux else None
     try:
         options = {"episode": episode.member, **request.options}
-        opening = await env.reset(request.seed, options)
-        opening = told(opening, guide, episode.seed)
+        opening = told(await env.reset(request.seed, options), guide, episode.seed)
         task = opening.task
-        budget, limits = bounded(how, request)
-        loan = Loan(how.store, scorer)
-        talk = Transcript(
-            opening, how.memory(), how.renderer, session, how.sampling, budget, aux, loan
-        )
-        await talk.begin()
-        stop = await lead(env, talk, guide, episode.seed)
-        if stop is None:
-            played = len(talk.turns)
-            stop = await converse(env, talk, replace(limits, max_turns=limits.max_turns - played))
-        await talk.end()
-        facts = await env.measure()
+        stage = staged(env, opening, cast, how, episode)
+        stop = await how.scaffold().run(stage)
+        await stage.end()
+        facts = {**await env.measure(), **stage.facts}
     except Failure as failure:
         stop, error = Stop.ERROR, f"{type(failure).__name__}: {failure}"
     finally:
-        if aux is not None:
-            aux.close()
         await env.close()
-    segments = talk.freeze() if talk else ()
-    counters = {**talk.counters, **of_segments(segments)} if talk else {}
+    segments = stage.ledger.freeze() if stage else ()
+    counters = {**stage.ledger.counters, **of_segments(segments)} if stage else {}
     if guide.helps:
         counters["guided"] = 1
     return Trajectory(
@@ -135,14 +120,33 @@ async def play(
         request.env,
         task,
         episode.seed,
-        tuple(talk.turns) if talk else (),
+        stage.ledger.finished() if stage else (),
         segments,
         stop,
         facts,
         error,
         counters,
         time.perf_counter() - started,
-        talk.proposal if talk else None,
+        stage.proposal() if stage else None,
+    )
+
+
+def staged(env: EnvHandle, opening: Opening, cast: Cast, how: Rollout, episode: Episode) -> Stage:
+    """The stage of an episode, within the limits of its request."""
+    budget, limits = bounded(how, episode.request)
+    return Stage(
+        env,
+        opening,
+        cast,
+        how.renderer,
+        how.memory,
+        how.sampling,
+        budget,
+        limits,
+        episode.seed,
+        episode.request.guide(episode.member),
+        how.untrained,
+        how.store,
     )
 
 
@@ -178,22 +182,21 @@ async def rollout(
     )
     order = {(episode.seed): place for place, episode in enumerate(queue)}
     done: list[tuple[int, int, Trajectory]] = []
-    scorer = policy if isinstance(policy, Scorer) else None
 
-    def seat() -> tuple[Episode, EnvHandle, Session] | None:
+    def seat() -> tuple[Episode, EnvHandle, Cast] | None:
         if not queue:
             return None
         episode = queue.popleft()
         env = open_env(episode.request)
-        return episode, env, policy.open(episode.seed, env)
+        return episode, env, Cast(policy, episode.seed, env, how.aux)
 
-    async def lane(taken: tuple[Episode, EnvHandle, Session] | None) -> None:
+    async def lane(taken: tuple[Episode, EnvHandle, Cast] | None) -> None:
         # The next session opens before the last one closes: an engine that waits for all open
         # sessions then sees the same ones whatever the timing.
         while taken is not None:
-            episode, env, session = taken
+            episode, env, cast = taken
             try:
-                trajectory = await play(env, session, how, episode, scorer)
+                trajectory = await play(env, cast, how, episode)
                 place = order[episode.seed]
                 if trajectory.failed and episode.attempt < how.retries:
                     again = derive_seed(episode.seed, "again")
@@ -206,7 +209,7 @@ async def rollout(
                     progress(trajectory)
                 taken = seat()
             finally:
-                session.close()
+                cast.close()
 
     seats = [seat() for _ in range(min(how.concurrency, len(queue)))]
     await gather_or_cancel([lane(taken) for taken in seats])
@@ -228,18 +231,3 @@ def _groups(
         bad = tuple(trajectory for trajectory in mine if trajectory.failed)
         groups.append(Group(request, good, tuple(score(t) for t in good), bad))
     return groups
-
-
-T = TypeVar("T")
-
-
-async def gather_or_cancel(jobs: Sequence[Awaitable[T]]) -> list[T]:
-    """`gather` that cancels and awaits the others when one raises."""
-    tasks = [asyncio.ensure_future(job) for job in jobs]
-    try:
-        return await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise

@@ -1,16 +1,18 @@
-"""One episode's tokens: the log, the memory's view of it, the segments. All bookkeeping is here."""
+"""One lineage's tokens: the log, the memory's view of it, what it says. All bookkeeping is here."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from foldgym.agents.cast import Cast
 from foldgym.agents.counting import Tally
+from foldgym.agents.ledger import REPLAY, Ledger
 from foldgym.agents.markers import cut
-from foldgym.agents.recorder import Recorder, encode_view, view_messages
+from foldgym.agents.recorder import encode_view, view_messages
 from foldgym.agents.renderers import Renderer
-from foldgym.errors import MemoryFault
 from foldgym.memory.views import PLACEHOLDER, squeeze
 from foldgym.tools import Parsed
 from foldgym.types import (
@@ -31,17 +33,14 @@ from foldgym.types import (
     Role,
     Sampling,
     Scorer,
-    Segment,
-    Session,
     Snapshot,
+    Source,
     Synth,
     Tool,
     ToolCall,
     Turn,
     View,
 )
-
-REPLAY = "replay"  # purpose of a turn that nobody sampled in this episode
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +86,17 @@ class Shortening:
     state: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """An answer given on the side: the turn it was, its text, and how many ids that took."""
+
+    turn: int
+    text: str
+    size: int
+
+
 class Transcript:
-    """`prompt` -> `say` -> `hear`, once a turn; `freeze` at the end.
+    """`prompt` -> `say` -> `hear`, once a turn. Segments and turns are the ledger's.
 
     Raises `MemoryFault` when a memory breaks its contract.
     """
@@ -98,34 +106,63 @@ class Transcript:
         opening: Opening,
         memory: Memory,
         renderer: Renderer,
-        session: Session,
+        cast: Cast,
         sampling: Sampling,
         budget: Budget,
-        aux: Session | None = None,
+        ledger: Ledger,
+        *,
+        lineage: str = "main",
+        by: Literal["policy", "aux"] = "policy",
+        trainable: bool = True,
         loan: Loan = Loan(),
     ) -> None:
         self.renderer = renderer
         self.memory = memory
         self.budget = budget
+        self.lineage = lineage
         self.tools = (*opening.tools, *memory.tools())
         self.log = Log()
-        self.turns: list[Turn] = []
         self.shortenings: list[Shortening] = []
-        self._tally = Tally()
-        self.counters = self._tally.counters
         self.proposal: Proposal | None = None
         self._loan = loan
-        self._kit = RendererKit(budget, renderer, self.tools, loan.store, self._scorer())
+        self.kit = RendererKit(budget, renderer, self.tools, loan.store, self._scorer())
         self._stops: tuple[str, ...] = tuple(getattr(memory, "stops", ()))
+        self._ledger = ledger
+        self._tally = Tally(ledger.counters)
+        self._cast = cast
+        self._by: Literal["policy", "aux"] = by
+        self._trainable = trainable
         self._memory_tools = {tool.name for tool in memory.tools()}
-        self._placeholder = self._kit.synth(PLACEHOLDER, "squeezed")
-        self._recorder = Recorder()
-        self._sessions = {"policy": session, "aux": aux}
+        self._placeholder = self.kit.synth(PLACEHOLDER, "squeezed")
         self._sampling = sampling
-        self._squeezing = False
+        self._may_rewrite = memory.rewrites
+        self._planted: Ids = ()
+        self._turn: int | None = None
+        self._thought = 0
         prompt = opening.task.prompt
         self.log.append("task", renderer.open(prompt, self.tools), "env", messages=prompt)
-        self._state: Any = memory.start(self.log, self._kit)
+        self._state: Any = memory.start(self.log, self.kit)
+
+    @property
+    def turns(self) -> list[Turn]:
+        """The turns of all lineages."""
+        return self._ledger.turns
+
+    @property
+    def counters(self) -> Counter[str]:
+        """The counters of all lineages."""
+        return self._ledger.counters
+
+    @property
+    def acted(self) -> int:
+        """How many turns of this lineage acted on the world."""
+        mine = [turn for turn in self.turns if turn.lineage == self.lineage]
+        return sum(turn.purpose in ("act", REPLAY) for turn in mine)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a turn was held open; `prompt` then goes on with it."""
+        return self._turn is not None
 
     async def begin(self) -> None:
         """Tells the memory that the episode starts."""
@@ -135,51 +172,108 @@ class Transcript:
         """Tells the memory that the episode is over."""
         await self._tell(Boundary(At.EPISODE_END))
         if failed := getattr(self._state, "failed", 0):
-            self.counters["failed_folds"] = failed
+            self.counters["failed_folds"] += failed
         for name, number in getattr(self._state, "numbers", {}).items():
-            self.counters[name] = number
+            self.counters[name] += number
         proposal: Proposal | None = getattr(self._state, "proposal", None)
         if proposal is not None:
             self.proposal = replace(proposal, read=self._loan.store.address)
 
-    async def prompt(self) -> Prompt | None:
+    async def prompt(self, purpose: str = "act") -> Prompt | None:
         """What the model is shown now; None when it cannot be made to fit the budget."""
-        used = await self._shorten(At.BEFORE_MODEL)
+        if self.unfinished:  # no time for a memory to speak, unless there is no room
+            used = len(self._encode(self.view()))
+        else:
+            used = await self._shorten(At.BEFORE_MODEL)
         while used > self.budget.hard_limit:
             before, used = used, await self._shorten(At.PRESSURE)
             if used >= before:
                 break
-        view = self._view()
+        view = self.view()
         if used > self.budget.hard_limit:
             squeezed = self._squeeze(view)
             if squeezed is None:
                 return None
             view = squeezed
         self._tally.shown(view, self.log)
-        return self._prompt(view, "act")
+        return self._prompt(view, purpose)
 
-    async def say(self, prompt: Prompt) -> Parsed:
-        """Samples one policy turn on exactly `prompt.ids`, logs and records it.
+    async def say(self, prompt: Prompt, hold: int = 0) -> Parsed:
+        """Samples one turn on exactly `prompt.ids`, logs and records it.
 
         Cut by its length it goes on for as long as the memory shows it as an open turn: one turn
-        and one message, in several events and calls.
+        and one message, in several events and calls. With `hold` at most that many tokens are
+        sampled, and a turn that they cut stays `unfinished`: nothing is logged, and the next
+        `prompt` shows it as far as it got.
         """
-        spoken: Ids = ()
+        if self._turn is None:
+            self._turn = self._ledger.begin(prompt.purpose, self.lineage)
+        prompt = replace(prompt, turn=self._turn)
+        spoken = self._planted
         while True:
-            limit = self._sampling.max_tokens
-            room = min(limit, self._view().max_tokens or limit)
-            said, _ = await self._sample("policy", prompt, room, self._stops)
-            said = cut(said, self._stops, self.renderer.tokenizer.decode, spoken)
+            limit = hold or self._sampling.max_tokens
+            room = min(limit, self._memory_view().max_tokens or limit)
+            said = await self._sample(prompt, room, stops=self._stops, earlier=spoken)
             spoken += said.ids
-            parsed = self.renderer.parse(spoken, self.tools)
-            if said.finish is Finish.MARKER:  # whatever else it says is for the memory alone
-                parsed = Parsed(Message("assistant", self.renderer.tokenizer.decode(spoken)))
-            event = self._spoken(prompt, said, parsed, "model", "policy")
+            parsed = self._read(spoken, said.finish)
+            self._ledger.said(prompt, said, parsed.message, parsed.problem)
+            if hold and said.finish is Finish.LENGTH:
+                self._planted = spoken
+                return parsed
+            self._settle(prompt.turn)
+            event = self._log("model", prompt, said, parsed)
             await self._tell(Boundary(At.AFTER_MODEL, event=event))
             following = self._continued(event)
             if following is None:
+                self._thought = 0
                 return parsed
             prompt = following
+
+    def plant(self, text: str, aloud: bool = True) -> None:
+        """Puts words into the mouth of the turn that comes or is unfinished; never trained.
+
+        Not `aloud` they are thinking, as is what the turn said so far: only what is said behind
+        them is read as its message.
+        """
+        self._planted += self.renderer.tokenizer.encode(text)
+        if not aloud:
+            self._thought = len(self._planted)
+
+    def unsay(self, ids: int) -> None:
+        """Takes back the last ids of an unfinished turn: they were said, and are shown no more."""
+        self._planted = self._planted[: len(self._planted) - ids]
+        self._thought = min(self._thought, len(self._planted))
+        self._may_rewrite = True
+
+    def show(self, message: Message) -> None:
+        """Adds a message of ours: to the latest answer, or to the task before anything is said."""
+        ids = self.renderer.encode(message)
+        turn = next((e.turn for e in reversed(self.log) if e.kind == "model"), None)
+        if turn is None:
+            self.log.append("task", ids, "template", messages=(message,))
+            return
+        heard = (*self.turns[turn].observation, message)
+        self.turns[turn] = replace(self.turns[turn], observation=heard)
+        self.log.append("notice", ids, "template", turn=turn, messages=(message,))
+
+    async def aside(self, purpose: str, text: str, max_tokens: int) -> Aside | None:
+        """A question on the side: what is shown now, `text`, an answer. Neither is shown again.
+
+        In an unfinished turn, `text` goes on with the turn itself. None when nothing came back, or
+        there is no room.
+        """
+        view = self.view()
+        message = Message("user", text)
+        if view.open_turn:
+            more = Synth(self.renderer.tokenizer.encode(text), purpose, (message,))
+        else:
+            more = self.kit.synth(message, purpose)
+        self._may_rewrite = True
+        event = await self.ask(purpose, replace(view, items=(*view.items, more)), max_tokens)
+        if event is None:
+            return None
+        body = event.token_ids[: len(event.token_ids) - (event.finish is Finish.STOP)]
+        return Aside(event.turn, self.renderer.parse(body, ()).message.text, len(body))
 
     def read(self, text: str) -> Parsed:
         """What this text would have meant, had the policy said it."""
@@ -189,24 +283,14 @@ class Transcript:
 
     async def recall(self, message: Message, problem: str = "") -> None:
         """Puts in a turn of somebody else's: context for what follows, never trained."""
-        turn = len(self.turns)
         marked = any(stop in message.text for stop in self._stops)
         finish = Finish.MARKER if marked else Finish.STOP
-        self.turns.append(Turn(turn, message, purpose=REPLAY, problem=problem, finish=finish))
+        turn = self._ledger.recall(message, problem, self.lineage, finish)
         ids = self.renderer.say(message, self.tools)
         event = self.log.append(
             "model", ids, "template", turn=turn, messages=(message,), finish=finish
         )
-        self.counters["replayed_turns"] += 1
         await self._tell(Boundary(At.AFTER_MODEL, event=event))
-
-    def notice(self, message: Message) -> None:
-        """Adds a message of ours to the latest answer."""
-        turn = self._latest_act()
-        heard = (*self.turns[turn].observation, message)
-        self.turns[turn] = replace(self.turns[turn], observation=heard)
-        ids = self.renderer.encode(message)
-        self.log.append("notice", ids, "template", turn=turn, messages=(message,))
 
     async def remember(self, message: Message) -> tuple[Message, Observation]:
         """What the memory answers itself; returns the message without it, and the replies.
@@ -244,10 +328,6 @@ class Transcript:
             self.log.append("observation", ids, "env", turn=turn, messages=(message,))
         await self._tell(Boundary(At.AFTER_TOOL))
 
-    def freeze(self) -> tuple[Segment, ...]:
-        """The segments; the episode's tokens exactly as they were sampled."""
-        return self._recorder.freeze()
-
     async def ask(
         self,
         purpose: str,
@@ -255,16 +335,29 @@ class Transcript:
         max_tokens: int,
         by: Literal["policy", "aux"] = "policy",
     ) -> Event | None:
-        """Runs a model for the memory (`types.Ask`)."""
+        """Runs a model for the memory (`types.Ask`); by="policy" means whoever speaks here."""
         prompt = self._prompt(view, purpose)
         room = min(max_tokens, self.budget.max_context - len(prompt.ids))
         if room < 1:
             self.counters["asks_without_room"] += 1
             return None
-        said, parsed = await self._sample(by, prompt, room)
-        event = self._spoken(prompt, said, parsed, "memory", by)
+        if by == "policy":
+            prompt = replace(prompt, turn=self._ledger.begin(purpose, self.lineage))
+        said = await self._sample(prompt, room, by)
+        parsed = self.renderer.parse(said.ids, self.tools)
+        if by == "policy":
+            self._ledger.said(prompt, said, parsed.message, "")
+        event = self._log("memory", prompt, said, parsed, by)
         self.counters[f"{purpose}s"] += 1
         return event if parsed.message.text.strip() or parsed.message.tool_calls else None
+
+    def view(self) -> View:
+        """What the model would be shown now, the words in its mouth included."""
+        view = self._memory_view()
+        if not self._planted:
+            return view
+        begun = Synth((*self.renderer.header(), *self._planted), "unfinished turn")
+        return replace(view, items=(*view.items, begun), open_turn=True)
 
     # ------------------------------------------------------------ inside
 
@@ -273,9 +366,9 @@ class Transcript:
 
     async def _shorten(self, at: At, call: ToolCall | None = None) -> int:
         """Tells the memory of a moment to make room; the tokens of the view that it leaves."""
-        before = len(self._encode(self._view()))
+        before = len(self._encode(self.view()))
         await self._tell(Boundary(at, used=before, call=call))
-        after = len(self._encode(self._view()))
+        after = len(self._encode(self.view()))
         if self._tally.shortened(before, after):
             self.shortenings.append(Shortening(len(self.log), self._state))
         return after
@@ -294,7 +387,7 @@ class Transcript:
             return None
         return lambda view, ids: policy.logprobs(self._encode(view), ids)
 
-    def _view(self) -> View:
+    def _memory_view(self) -> View:
         return self.memory.view(self.log, self._state)
 
     def _encode(self, view: View) -> Ids:
@@ -302,7 +395,7 @@ class Transcript:
 
     def _continued(self, event: Event) -> Prompt | None:
         """The prompt on which an unfinished turn goes on; None when it is over."""
-        view = self._view()
+        view = self._memory_view()
         if event.finish is not Finish.LENGTH or not view.open_turn:
             return None
         prompt = replace(self._prompt(view, "act"), turn=event.turn)
@@ -317,7 +410,7 @@ class Transcript:
         )
         if squeezed is None:
             return None
-        self._squeezing = True
+        self._may_rewrite = True
         self.counters["squeezed"] += 1
         return squeezed.view
 
@@ -330,50 +423,69 @@ class Transcript:
             purpose=purpose,
         )
 
+    def _read(self, spoken: Ids, finish: Finish) -> Parsed:
+        """What a turn says: all of it, or what comes behind its thinking."""
+        decode = self.renderer.tokenizer.decode
+        if finish is Finish.MARKER:  # whatever else it says is for the memory alone
+            return Parsed(Message("assistant", decode(spoken)))
+        parsed = self.renderer.parse(spoken[self._thought :], self.tools)
+        if not self._thought:
+            return parsed
+        thinking = decode(spoken[: self._thought]) + parsed.message.thinking
+        return Parsed(replace(parsed.message, thinking=thinking), parsed.problem)
+
     async def _sample(
         self,
-        by: Literal["policy", "aux"],
         prompt: Prompt,
         max_tokens: int,
+        by: Literal["policy", "aux"] = "policy",
         stops: tuple[str, ...] = (),
-    ) -> tuple[Completion, Parsed]:
-        session = self._sessions[by]
-        if session is None:
-            raise MemoryFault("this memory asks an auxiliary policy, but the rollout has no `aux`")
+        earlier: Ids = (),
+    ) -> Completion:
+        """One call of whoever speaks; recorded if it is the policy."""
+        by = self._by if by == "policy" else by
         sampling = replace(self._sampling, max_tokens=max_tokens, stops=stops)
-        said = await session.sample(prompt, sampling)
+        said = await self._cast.sample(self.lineage, by, prompt, sampling)
         if not said.ids:
             ids = self.renderer.say(said.message or Message("assistant"), self.tools)
             said = replace(said, ids=ids, logprobs=(0.0,) * len(ids))
-        return said, self.renderer.parse(said.ids, self.tools)
+        said = cut(said, stops, self.renderer.tokenizer.decode, earlier)
+        self._tally.called(by, prompt.ids, said.ids)
+        if by == "policy":
+            self._ledger.call(
+                prompt,
+                said,
+                self.lineage,
+                trainable=self._trainable,
+                may_rewrite=self._may_rewrite,
+            )
+        return said
 
-    def _spoken(
+    def _settle(self, turn: int) -> None:
+        """The turn is over: what was put into its mouth goes to the log before what was said."""
+        if self._planted:
+            self.log.append("model", self._planted, "template", turn=turn)
+            self._planted = ()
+        self._turn = None
+
+    def _log(
         self,
+        kind: Literal["model", "memory"],
         prompt: Prompt,
         said: Completion,
         parsed: Parsed,
-        kind: Literal["model", "memory"],
-        by: Literal["policy", "aux"],
+        by: Literal["policy", "aux"] = "policy",
     ) -> Event:
-        turn = prompt.turn
-        self._tally.called(by, prompt.ids, said.ids)
-        if by == "policy":
-            may_rewrite = self.memory.rewrites or self._squeezing
-            self._recorder.call(prompt.ids, said, turn, may_rewrite=may_rewrite)
-            if turn == len(self.turns):
-                self.turns.append(Turn(turn, parsed.message, purpose=prompt.purpose))
-            begun = self.turns[turn]
-            self.turns[turn] = replace(
-                begun,
-                message=parsed.message,
-                problem=parsed.problem if kind == "model" else "",
-                finish=said.finish,
-                prompt_tokens=begun.prompt_tokens + len(prompt.ids),
-                sampled_tokens=begun.sampled_tokens + len(said.ids),
-            )
+        source: Source = self._by if by == "policy" else by
         return self.log.append(
-            kind, said.ids, by, turn=turn, messages=(parsed.message,), finish=said.finish
+            kind,
+            said.ids,
+            source,
+            turn=prompt.turn,
+            messages=(parsed.message,),
+            finish=said.finish,
         )
 
     def _latest_act(self) -> int:
-        return next(turn.index for turn in reversed(self.turns) if turn.purpose in ("act", REPLAY))
+        mine = (turn for turn in reversed(self.turns) if turn.lineage == self.lineage)
+        return next(turn.index for turn in mine if turn.purpose in ("act", REPLAY))

@@ -65,6 +65,7 @@ def by_person(args: argparse.Namespace, env: Env) -> int:
 
 def by_policy(args: argparse.Namespace) -> int:
     """Watches a scripted policy or a checkpoint; with --json prints the trajectory."""
+    from foldgym.agents.cast import Cast
     from foldgym.agents.rollout import Episode, play
     from foldgym.cli.players import how, load_player, make_world
     from foldgym.errors import UserError
@@ -80,12 +81,12 @@ def by_policy(args: argparse.Namespace) -> int:
     setting = how(args, player, world)
 
     async def episode() -> Trajectory:
-        session = player.policy.open(args.seed, env)
+        cast = Cast(player.policy, args.seed, env, setting.aux)
         try:
             seat = Episode(request, 0, 0, args.seed)
-            return await play(env, session, setting, seat)
+            return await play(env, cast, setting, seat)
         finally:
-            session.close()
+            cast.close()
 
     trajectory = asyncio.run(episode())
     if trajectory.failed:

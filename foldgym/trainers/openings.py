@@ -7,7 +7,8 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from foldgym.agents.rollout import OpenEnv, Rollout, gather_or_cancel
+from foldgym.agents.rollout import OpenEnv, Rollout
+from foldgym.agents.tasks import gather_or_cancel
 from foldgym.errors import Failure
 from foldgym.types import Ids, Request
 

@@ -65,6 +65,18 @@ class Session(Protocol):
     def close(self) -> None: ...
 
 
+@runtime_checkable
+class Branching(Protocol):
+    """A session of an engine that waits until whole episodes want to go on.
+
+    `branch` opens another session of the same episode, with a random stream of its own; `expect`
+    says how many sessions of the episode will ask before anything else happens in it (at first 1).
+    """
+
+    def branch(self, seed: int) -> Session: ...
+    def expect(self, busy: int) -> None: ...
+
+
 class Policy(Protocol):
     """Anything that can act. `version` counts weight updates."""
 

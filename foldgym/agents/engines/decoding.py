@@ -19,14 +19,28 @@ from foldgym.types import Finish, Ids
 
 @dataclass(slots=True, eq=False)
 class Seat:
-    """An engine's side of one session. `held` are the ids whose keys and values are kept."""
+    """An engine's side of one session. `held` are the ids whose keys and values are kept.
+
+    Sessions of one episode share its `number` and are told apart by `branch`.
+    """
 
     number: int
     rng: random.Random
+    branch: int = 0
     held: list[int] = field(default_factory=list[int])
     slot: int = -1
     cache: Any = None
     closed: bool = False
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Which session this is; keys sort in the order of opening, episode by episode."""
+        return self.number, self.branch
+
+    @property
+    def name(self) -> str:
+        """For messages: `3`, or `3.1` for a further session of the same episode."""
+        return f"{self.number}.{self.branch}" if self.branch else f"{self.number}"
 
 
 @dataclass(slots=True, eq=False)
@@ -169,7 +183,7 @@ class RowSampler:
                 continue
             if not math.isfinite(logprob):
                 row.error = (
-                    f"session {row.seat.number}: the model's logits are not finite after "
+                    f"session {row.seat.name}: the model's logits are not finite after "
                     f"{len(row.prompt) + len(row.ids)} tokens; its weights are broken"
                 )
             else:

@@ -1,17 +1,19 @@
 """When rows run: in rounds that do not depend on time, or as they come.
 
-`Rounds` waits until every open session wants a token, then runs them all inside the event loop:
-the same episodes give the same bits however slow their environments are. `Stream` runs rows in a
-thread as they come, so that a slow environment delays only itself.
+`Rounds` waits until every open episode wants tokens, then runs them all inside the event loop: the
+same episodes give the same bits however slow their environments are. An episode whose lineages
+take turns wants tokens when one of its sessions does; while several think at once, when they all
+do. `Stream` runs rows in a thread as they come, so that a slow environment delays only itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from foldgym.agents.engines.decoding import Decoder, Row, Seat
 from foldgym.errors import Bug, EngineError
@@ -20,6 +22,8 @@ from foldgym.errors import Bug, EngineError
 # taken by the next after a few passes (a lock, a task, a future); the round must not run between.
 _SETTLE = 12
 _IDLE_SECONDS = 1.0  # between looks of an idle thread at whether anybody is left
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +56,10 @@ class Scheduler(Protocol):
         """A session closed."""
         ...
 
+    def expect(self, seat: Seat, busy: int) -> None:
+        """How many sessions of the seat's episode will ask before it goes on."""
+        ...
+
     def submit(self, ticket: Ticket) -> None:
         """A session wants a completion."""
         ...
@@ -65,8 +73,17 @@ class Scheduler(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Episode:
+    """The open sessions of an episode, and how many of them a round waits for."""
+
+    home: asyncio.AbstractEventLoop | None
+    branches: set[int]
+    busy: int = 1
+
+
 class Rounds:
-    """A round starts when every open session waits; rows stand in the order of opening.
+    """A round starts when every open episode waits; rows stand in the order of opening.
 
     A session belongs to the event loop it was opened in; when that loop is gone, so is it.
     """
@@ -75,31 +92,40 @@ class Rounds:
         self._decoder = decoder
         self._max_batch = max_batch
         self._version = version
-        self._open: dict[int, asyncio.AbstractEventLoop | None] = {}
-        self._waiting: dict[int, Ticket] = {}
+        self._open: dict[int, _Episode] = {}
+        self._waiting: dict[tuple[int, int], Ticket] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._quiet = 0
         self._ticking = False
 
     def enter(self, seat: Seat) -> None:
         """A session opened."""
-        self._open[seat.number] = _running()
+        self._episode(seat, _running())
         self._news()
 
     def leave(self, seat: Seat) -> None:
         """A session closed."""
-        self._open.pop(seat.number, None)
+        episode = self._open.get(seat.number)
+        if episode is not None:
+            episode.branches.discard(seat.branch)
+            if not episode.branches:
+                del self._open[seat.number]
+        self._news()
+
+    def expect(self, seat: Seat, busy: int) -> None:
+        """How many sessions of the seat's episode a round waits for."""
+        self._episode(seat, _running()).busy = busy
         self._news()
 
     def submit(self, ticket: Ticket) -> None:
         """A session wants a completion."""
-        self._open[ticket.row.seat.number] = ticket.loop
-        self._waiting[ticket.row.seat.number] = ticket
+        self._episode(ticket.row.seat, ticket.loop).home = ticket.loop
+        self._waiting[ticket.row.seat.key] = ticket
         self._news()
 
     def withdraw(self, ticket: Ticket) -> None:
         """A session no longer waits."""
-        self._waiting.pop(ticket.row.seat.number, None)
+        self._waiting.pop(ticket.row.seat.key, None)
 
     def advance(self, version: int) -> None:
         """The weights changed."""
@@ -111,9 +137,11 @@ class Rounds:
         if loop is None:
             return
         if loop is not self._loop:
-            for number in _orphans(self._open):
+            lost = _orphans({number: episode.home for number, episode in self._open.items()})
+            for number in lost:
                 del self._open[number]
-                self._waiting.pop(number, None)
+            for key in [key for key in self._waiting if key[0] in lost]:
+                del self._waiting[key]
             self._loop, self._ticking = loop, False
         self._quiet = 0
         if not self._ticking:
@@ -124,20 +152,29 @@ class Rounds:
         if loop is not self._loop:
             return
         self._ticking = False
-        if not self._waiting or self._waiting.keys() != self._open.keys():
+        if not self._waiting or not self._all_wait():
             return  # whoever is missing will wait, or leave, and that is news
         self._quiet += 1
         if self._quiet < _SETTLE:
             self._ticking = True
             loop.call_soon(self._tick, loop)
             return
-        tickets = [self._waiting[number] for number in sorted(self._waiting)]
+        tickets = [self._waiting[key] for key in sorted(self._waiting)]
         self._waiting.clear()
         for first in range(0, len(tickets), self._max_batch):
             block = tickets[first : first + self._max_batch]
             self._run([ticket.row for ticket in block])
         for ticket in tickets:
             ticket.deliver()
+
+    def _episode(self, seat: Seat, home: asyncio.AbstractEventLoop | None) -> _Episode:
+        episode = self._open.setdefault(seat.number, _Episode(home, set()))
+        episode.branches.add(seat.branch)
+        return episode
+
+    def _all_wait(self) -> bool:
+        waiting = Counter(number for number, _ in self._waiting)
+        return all(waiting[number] == episode.busy for number, episode in self._open.items())
 
     def _run(self, rows: list[Row]) -> None:
         for row in rows:
@@ -162,7 +199,7 @@ class Stream:
         self._version = version
         self._news = threading.Condition()
         self._busy = threading.Lock()  # held by whoever uses the decoder
-        self._open: dict[int, asyncio.AbstractEventLoop | None] = {}
+        self._open: dict[tuple[int, int], asyncio.AbstractEventLoop | None] = {}
         self._arrived: list[Ticket] = []
         self._running: list[Ticket] = []
         self._thread: threading.Thread | None = None
@@ -170,7 +207,7 @@ class Stream:
     def enter(self, seat: Seat) -> None:
         """A session opened."""
         with self._news:
-            self._open[seat.number] = _running()
+            self._open[seat.key] = _running()
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._work, name="foldgym-engine", daemon=True
@@ -180,8 +217,11 @@ class Stream:
     def leave(self, seat: Seat) -> None:
         """A session closed."""
         with self._news:
-            self._open.pop(seat.number, None)
+            self._open.pop(seat.key, None)
             self._news.notify()
+
+    def expect(self, seat: Seat, busy: int) -> None:
+        """Nobody waits for anybody here."""
 
     def submit(self, ticket: Ticket) -> None:
         """A session wants a completion."""
@@ -210,8 +250,8 @@ class Stream:
             with self._news:
                 self._running = [ticket for ticket in self._running if not ticket.row.over]
                 while not self._arrived and not self._running:
-                    for number in _orphans(self._open):
-                        del self._open[number]
+                    for key in _orphans(self._open):
+                        del self._open[key]
                     if not self._open:
                         self._thread = None
                         return
@@ -246,7 +286,7 @@ def _running() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-def _orphans(homes: Mapping[int, asyncio.AbstractEventLoop | None]) -> list[int]:
+def _orphans(homes: Mapping[Key, asyncio.AbstractEventLoop | None]) -> list[Key]:
     """Sessions that nobody closed although their event loop is gone."""
     return [number for number, home in homes.items() if home is not None and home.is_closed()]
 
@@ -254,7 +294,7 @@ def _orphans(homes: Mapping[int, asyncio.AbstractEventLoop | None]) -> list[int]
 def _lose(rows: Iterable[Row], error: Exception) -> None:
     for row in rows:
         if not row.over:
-            row.error = f"session {row.seat.number}: {type(error).__name__}: {error}"
+            row.error = f"session {row.seat.name}: {type(error).__name__}: {error}"
             row.cause = error
 
 

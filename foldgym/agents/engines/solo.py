@@ -29,7 +29,7 @@ class SoloDecoder(RowSampler):
     def __init__(self, model: Any, stop_ids: Sequence[int]) -> None:
         super().__init__(model, stop_ids)
         self._rows: list[Row] = []
-        self._seats: dict[int, Seat] = {}
+        self._seats: dict[tuple[int, int], Seat] = {}
 
     @property
     def live(self) -> int:
@@ -40,10 +40,10 @@ class SoloDecoder(RowSampler):
         """Take up rows; closed seats give back their caches."""
         with self._working():
             for seat in [seat for seat in self._seats.values() if seat.closed]:
-                del self._seats[seat.number]
+                del self._seats[seat.key]
             ended: list[Row] = []
             for row in rows:
-                seat = self._seats.setdefault(row.seat.number, row.seat)
+                seat = self._seats.setdefault(row.seat.key, row.seat)
                 kept = shared_prefix(seat.held, row.prompt)
                 if kept < len(seat.held):
                     seat.held, seat.cache, kept = [], None, 0

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import count
 from typing import Any, Literal
 
 from foldgym.agents.engines import scoring
@@ -35,7 +36,8 @@ class TorchPolicy:
     `stop_ids` end a completion and belong to it. `batching="rounds"` gives equal bits run after
     run: a batch starts when every open session waits for it, so open the session of the next
     episode before (or within the same moment as) closing that of the last, and let no session
-    stay open without sampling. `"dynamic"` batches whoever waits, in a thread. At most
+    stay open without sampling (further sessions of an episode, which its first one `branch`es off,
+    do not count). `"dynamic"` batches whoever waits, in a thread. At most
     `max_batch` rows share a forward pass.
     """
 
@@ -85,7 +87,7 @@ class TorchPolicy:
         """A session whose random stream is `seed`'s; `env` is not looked at."""
         seat = Seat(self._opened, generator(seed, "engine"))
         self._opened += 1
-        return TorchSession(seat, self._scheduler, self.max_positions)
+        return TorchSession(seat, self._scheduler, self.max_positions, count(1))
 
     def logprobs(self, prompt: Ids, target: Ids) -> tuple[float, ...]:
         """log p(target | prompt) at temperature 1, one per target id."""
@@ -106,33 +108,47 @@ class TorchPolicy:
 
 
 class TorchSession:
-    """One episode's side of a `TorchPolicy`."""
+    """One lineage's side of a `TorchPolicy`: an episode has one session, or several (`branch`)."""
 
-    def __init__(self, seat: Seat, scheduler: Scheduler, max_positions: float) -> None:
+    def __init__(
+        self, seat: Seat, scheduler: Scheduler, max_positions: float, branches: Iterator[int]
+    ) -> None:
         self._seat = seat
         self._scheduler = scheduler
         self._max_positions = max_positions
+        self._branches = branches
         self._waits = False
         scheduler.enter(seat)
+
+    def branch(self, seed: int) -> Session:
+        """Another session of the same episode, with a random stream of its own."""
+        seat = Seat(self._seat.number, generator(seed, "engine"), next(self._branches))
+        return TorchSession(seat, self._scheduler, self._max_positions, self._branches)
+
+    def expect(self, busy: int) -> None:
+        """How many sessions of this episode a round must wait for (at first 1)."""
+        if busy < 0:
+            raise Bug(f"session {self._seat.name} cannot expect {busy} sessions to ask")
+        self._scheduler.expect(self._seat, busy)
 
     async def sample(self, prompt: Prompt, sampling: Sampling) -> Completion:
         """Continue `prompt.ids`. A completion that reaches the model's last position ends there.
 
         Raises `EngineError` when the prompt leaves no room, or the model gives no finite numbers.
         """
-        number, length = self._seat.number, len(prompt.ids)
+        name, length = self._seat.name, len(prompt.ids)
         if self._seat.closed or self._waits:
             why = "is closed" if self._seat.closed else "already waits for a completion"
-            raise Bug(f"session {number} {why}")
+            raise Bug(f"session {name} {why}")
         if sampling.max_tokens < 1 or sampling.temperature < 0:
             raise ConfigError(f"cannot sample with {sampling}: max_tokens >= 1, temperature >= 0")
         room = self._max_positions - length
         if not length or room < 1:
             raise EngineError(
-                f"session {number}: a prompt of {length} ids leaves nothing to sample in the "
+                f"session {name}: a prompt of {length} ids leaves nothing to sample in the "
                 f"model's {self._max_positions} positions"
                 if length
-                else f"session {number}: an empty prompt; give at least one id"
+                else f"session {name}: an empty prompt; give at least one id"
             )
         loop = asyncio.get_running_loop()
         limit = int(min(sampling.max_tokens, room))
