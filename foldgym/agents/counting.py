@@ -10,7 +10,7 @@ from foldgym.types import Ids, Log, Ref, Segment, ToolCall, Trajectory, View
 
 
 class Tally:
-    """What one lineage adds to an episode's counters; docs/memory.md says what they mean."""
+    """What one lineage adds to an episode's counters; docs/evaluating_memory.md explains them."""
 
     def __init__(self, counters: Counter[str]) -> None:
         self.counters = counters

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from foldgym.agents.cast import Cast
@@ -46,7 +46,8 @@ class Rollout:
     `retries` is how often one episode may be played again after a failure of ours, `concurrency`
     how many play at once. `aux` answers who asks by="aux". All episodes read the same `store`; what
     they propose to write is in their trajectories. `scaffold` makes the program that speaks
-    (`agents.scaffolds`); lineages whose role is in `untrained` speak and learn nothing.
+    (`agents.scaffolds`); lineages whose role is in `untrained` speak and learn nothing. `watch`
+    sees each episode when it is over, its environment still open, and must change nothing.
     """
 
     renderer: Renderer
@@ -60,6 +61,7 @@ class Rollout:
     store: Snapshot = field(default_factory=Snapshot)
     scaffold: Callable[[], Scaffold] = ReAct
     untrained: frozenset[str] = frozenset()
+    watch: Watch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ def member_of(trajectory: Trajectory) -> int:
 
 
 OpenEnv = Callable[[Request], EnvHandle]
+Watch = Callable[[Episode, Stage], Awaitable[None]]
 Score = Callable[[Trajectory], Reward]
 
 
@@ -107,6 +110,8 @@ async def play(env: EnvHandle, cast: Cast, how: Rollout, episode: Episode) -> Tr
         stop = await how.scaffold().run(stage)
         await stage.end()
         facts = {**await env.measure(), **stage.facts}
+        if how.watch is not None:
+            await how.watch(episode, stage)
     except Failure as failure:
         stop, error = Stop.ERROR, f"{type(failure).__name__}: {failure}"
     finally:

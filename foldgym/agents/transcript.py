@@ -76,11 +76,8 @@ class Loan:
 
 
 @dataclass(frozen=True, slots=True)
-class Shortening:
-    """A moment at which a new memory state made the view shorter: a fold, a prune, a clearing.
-
-    `memory.view(Log(log[:events]), state)` is the view that it left.
-    """
+class Moment:
+    """`memory.view(Log(log[:events]), state)` is the view of that moment."""
 
     events: int
     state: Any
@@ -122,7 +119,8 @@ class Transcript:
         self.lineage = lineage
         self.tools = (*opening.tools, *memory.tools())
         self.log = Log()
-        self.shortenings: list[Shortening] = []
+        self.shortenings: list[Moment] = []  # folds, prunes, clearings: what they left
+        self.latest: Moment | None = None  # the last view on which a turn was sampled
         self.proposal: Proposal | None = None
         self._loan = loan
         self.kit = RendererKit(budget, renderer, self.tools, loan.store, self._scorer())
@@ -196,6 +194,7 @@ class Transcript:
                 return None
             view = squeezed
         self._tally.shown(view, self.log)
+        self.latest = Moment(len(self.log), self._state)
         return self._prompt(view, purpose)
 
     async def say(self, prompt: Prompt, hold: int = 0) -> Parsed:
@@ -370,7 +369,7 @@ class Transcript:
         await self._tell(Boundary(at, used=before, call=call))
         after = len(self._encode(self.view()))
         if self._tally.shortened(before, after):
-            self.shortenings.append(Shortening(len(self.log), self._state))
+            self.shortenings.append(Moment(len(self.log), self._state))
         return after
 
     async def _memory_tool(self, call: ToolCall) -> str:

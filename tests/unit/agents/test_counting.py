@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -69,7 +70,7 @@ def episode(
 
 
 def test_calls_are_added_up_and_what_an_engine_still_holds_is_reused() -> None:
-    tally = Tally()
+    tally = Tally(Counter())
     tally.called("policy", (1, 2, 3), (7, 9))
     tally.called("policy", (1, 2, 3, 7, 9, 4), (8,))  # 1 2 3 7: the key of a last id is not there
     tally.called("aux", (1, 2, 3, 7), (5,))
@@ -94,7 +95,7 @@ def test_the_memory_block_is_what_is_neither_task_nor_turn() -> None:
     log.append("model", (2, 2), "policy", turn=0)
     log.append("observation", (3,), "env", turn=0)
     log.append("memory", (4, 4, 4, 4, 9), "policy", turn=1)
-    tally = Tally()
+    tally = Tally(Counter())
     tally.shown(View((Ref(0), Synth((5, 5), "frame"), Ref(3, 0, 4), Ref(1), Ref(2))), log)
     assert tally.counters["memory_peak"] == 2 + 4
     tally.shown(View((Ref(0),)), log)
@@ -108,7 +109,7 @@ def test_a_call_is_forgotten_when_no_answer_to_it_is_shown() -> None:
         log.append("model", (2,), "policy", turn=turn)
         log.append("observation", (3,), "env", turn=turn)
     key, other = ToolCall("search", "key"), ToolCall("search", "door")
-    tally = Tally()
+    tally = Tally(Counter())
     tally.acted([key, key], 0)  # twice in one message is not again
     assert "duplicate_calls" not in tally.counters
     tally.shown(View((Ref(0), Ref(1), Ref(2))), log)
