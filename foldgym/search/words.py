@@ -144,11 +144,12 @@ _CLASSES = _Classes()
 def _pattern() -> re.Pattern[str]:
     x = "[xzeks]*"  # what clings to the character before
     joiner = f"(?:U{x})"
-    letter = f"(?:H{x}Q{x}H{x}|H{x}q{x}|[LH]{x})"
-    letters = f"{letter}(?:(?:{joiner}*|[mbq]{x}){letter})*"
+    quoted = f"H{x}(?:Q{x}H{x}|q{x})"  # a Hebrew abbreviation, whole
+    letter = f"(?:L{x}|H{x}+(?!Q{x}H|q{x}(?![LH])))"
+    letters = f"{letter}(?:{joiner}*{letter}|[mbq]{x}[LH]{x})*"
     digits = f"D{x}(?:(?:{joiner}*|[nbq]{x})D{x})*"
     kana = f"K{x}(?:{joiner}*K{x})*"
-    run = f"(?:{kana}|(?:{digits}|{letters})+)"
+    run = f"(?:{kana}|(?:{digits}|{letters}|{quoted})+)"
     word = f"(?<!U){joiner}*{run}(?:{joiner}+{run})*{joiner}*"  # joiners alone: looked at once
     picture = f"z?[Ee]{x}(?:(?<=z)[Ee]{x})*"
     flag = f"F{x}F{x}"
