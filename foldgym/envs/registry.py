@@ -97,6 +97,19 @@ _BUILT_IN = (
         max_turns=12,
     ),
     EnvSpec(
+        "foldgym/FictionalQA-v0",
+        "foldgym.envs.qa.fictional_qa:FictionalQA",
+        description="Search, open and look through the pages of an invented world of any size.",
+        max_turns=16,
+    ),
+    EnvSpec(
+        "foldgym/PyDocsQA-v0",
+        "foldgym.envs.qa.pydocs_qa:PyDocsQA",
+        description="Search, open and look through pages about Python's standard library.",
+        budget=120.0,
+        max_turns=16,
+    ),
+    EnvSpec(
         "foldgym/RunningSum-v0",
         "foldgym.envs.long.running_sum:RunningSum",
         description="Add the values of the words of each turn to a sum, for many turns.",

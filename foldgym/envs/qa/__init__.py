@@ -1,0 +1,1 @@
+"""Question answering over documents: invented worlds, Python's own documentation, users' files."""
