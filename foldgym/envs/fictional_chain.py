@@ -22,21 +22,21 @@ MOST = 12
 class FictionalChain(ToolEnv):
     """What is the home of tusmol? And its region? Now name all you found, in order.
 
-    Each question is about the answer before it, which it does not name. What was found first is
-    asked for last, in the report, and nothing but the agent's own record of it can tell: a message
-    is one call and nothing else, a search takes one name and one relation, an answer one name, and
-    without `spare` turns none is left to look again. So a context that lost a name has lost it for
-    good (docs/memory_chain.md).
+    Each question is about the answer before it, which it does not name: the right search brings up
+    the answer and the next question. What was found first is asked for last, in the report, and
+    nothing but the agent's own record of it can tell: a message is one call and nothing else, a
+    search takes one name and one relation, and without `spare` turns none is left to look again.
+    So a context that lost a name has lost it for good (docs/memory_chain.md).
 
-    A right answer counts when it is given and again in the report; a wrong one ends the episode.
+    An answer counts half when it is found and half when it stands in its place in the report.
 
     Args:
         split: whose names are asked about: "train", "val" or "test"
         questions: exactly this many, or the weights of 1, 2, ... questions
-        spare: turns beyond two a question and the report
+        spare: turns beyond one a question and the report
         people: how many people live in a world
         top_k: documents that a search shows
-        stop: how likely the hasty expert guesses instead of searching
+        stop: how likely the hasty expert forgets an answer in its report
     """
 
     experts = ("optimal", "hasty")
@@ -98,9 +98,8 @@ class FictionalChain(ToolEnv):
         rng = random.Random(number)
         self._world = cached_world(self.split, self._size, 0, rng.getrandbits(48))
         self.facts = walk(self._world, draw_hops(self.mix, rng), rng)
-        self.answered = 0
-        self._read = False  # whether the running question's document was shown
-        self.max_turns = 2 * len(self.facts) + 1 + self.spare
+        self.found = 0
+        self.max_turns = len(self.facts) + 1 + self.spare
 
     @property
     def _opening(self) -> str:
@@ -109,12 +108,12 @@ class FictionalChain(ToolEnv):
 
     @property
     def _asked(self) -> str:
-        """The running question as it was put, or the call for the report."""
-        if self.answered == len(self.facts):
+        """The question at hand, or the call for the report."""
+        if self.found == len(self.facts):
             return "report all answers"
-        if self.answered == 0:
+        if self.found == 0:
             return self._opening
-        return f"what is its {self.facts[self.answered].relation} ?"
+        return f"what is its {self.facts[self.found].relation} ?"
 
     def step(self, action: Action) -> Step:
         """One call a message: text beside it, or a second call, is refused and costs the turn."""
@@ -137,25 +136,11 @@ class FictionalChain(ToolEnv):
         asked = query.split()
         if len(asked) != 2 or asked != words(query) or sum(w in RELATIONS for w in asked) != 1:
             return "error: a query is one name and one relation"
-        found = self._world.index.search(query, self.top_k)
-        if self.answered < len(self.facts):
-            wanted = self.facts[self.answered].document.text
-            self._read |= any(document.text == wanted for document in found)
-        return "\n".join(document.text for document in found) or NOTHING
-
-    @tool
-    def answer(self, name: str) -> str:
-        """Answer the question at hand."""
-        if words(name) != name.split() or len(words(name)) != 1:
-            return "error: an answer is one name"
-        if self.answered == len(self.facts):
-            return "error: all questions are answered, report"
-        if normalise(name) != normalise(self.facts[self.answered].value):
-            self.finish(self.grade(), reward=0.0, reported=0)
-            return "wrong"
-        self.answered, self._read = self.answered + 1, False
-        self.reward(self._worth)
-        return self._asked
+        shown = [document.text for document in self._world.index.search(query, self.top_k)]
+        if self.found < len(self.facts) and self.facts[self.found].document.text in shown:
+            self.found += 1
+            self.reward(self._worth)
+        return "\n".join((*(shown or [NOTHING]), self._asked))
 
     @tool
     def report(self, names: str) -> str:
@@ -169,8 +154,8 @@ class FictionalChain(ToolEnv):
             here == normalise(fact.value) for here, fact in zip(said, self.facts, strict=False)
         )
         right = right if len(said) <= len(self.facts) else 0
-        whole = self.answered == right == len(self.facts)
-        score = 1.0 if whole else (self.answered + right) * self._worth
+        whole = self.found == right == len(self.facts)
+        score = 1.0 if whole else (self.found + right) * self._worth
         self.finish(score, reward=right * self._worth, success=whole, reported=right)
         return f"{right} of {len(self.facts)} right"
 
@@ -179,14 +164,14 @@ class FictionalChain(ToolEnv):
         return 0.5 / len(self.facts)
 
     def grade(self) -> float:
-        """Half of the share of questions that were answered rightly: the other half is reported."""
-        return self.answered * self._worth if self._play is not None else 0.0
+        """Half of the share of answers that were found: the other half is reported."""
+        return self.found * self._worth if self._play is not None else 0.0
 
     def measure(self) -> dict[str, Json]:
-        """Adds the number of `questions`, and how many were rightly `answered` and `reported`."""
+        """Adds the number of `questions`, and how many answers were `found` and `reported`."""
         facts = super().measure()
         if self._play is not None:
-            facts |= {"questions": len(self.facts), "answered": self.answered}
+            facts |= {"questions": len(self.facts), "found": self.found}
         return {"reported": 0, **facts}
 
     def evidence(self) -> list[Evidence]:
@@ -196,29 +181,24 @@ class FictionalChain(ToolEnv):
     # ------------------------------------------------------------ the scripted player
 
     def expert(self, style: str, rng: random.Random) -> Action:
-        """The next call: "optimal" searches and answers; "hasty" may answer without searching.
+        """The next call: "optimal" searches and reports; "hasty" may forget some of its answers.
 
-        "fold" is no player: it is the note that a memory is given, `foldgym.types.Ask`.
+        "fold" is no player: it is the note that a memory is given (`foldgym.types.Ask`).
         """
         if style == "fold":
             return Message("assistant", self._note())
         if style not in self.experts:
             return super().expert(style, rng)
-        if self.answered == len(self.facts):
-            return call("report", names=" ".join(fact.value for fact in self.facts))
-        fact = self.facts[self.answered]
-        if self._read:
-            return call("answer", name=fact.value)
-        if style == "hasty" and rng.random() < self.stop:
-            return call("answer", name=fact.subject)
-        return call("search", query=fact.query)
+        if self.found < len(self.facts):
+            return call("search", query=self.facts[self.found].query)
+        names = [fact.value for fact in self.facts]
+        if style == "hasty":
+            names = [name for name in names if rng.random() >= self.stop]
+        return call("report", names=" ".join(names))
 
     def _note(self) -> str:
-        """All answers so far, then the question at hand, or what was read about it."""
-        found = " ".join(fact.value for fact in self.facts[: self.answered])
-        if self._read:
-            fact = self.facts[self.answered]
-            return f"{found} . {fact.relation} is {fact.value}".removeprefix(" . ")
+        """All answers so far, and the question at hand."""
+        found = " ".join(fact.value for fact in self.facts[: self.found])
         return f"{found} . {self._asked}" if found else self._asked
 
 

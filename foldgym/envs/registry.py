@@ -86,7 +86,7 @@ _BUILT_IN = (
     EnvSpec(
         "foldgym/FictionalChain-v0",
         "foldgym.envs.fictional_chain:FictionalChain",
-        description="Answer linked questions one by one, then report all the answers in order.",
+        description="Search the answers to linked questions one by one, then report them all.",
         max_turns=32,
     ),
     EnvSpec(

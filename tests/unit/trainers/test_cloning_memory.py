@@ -18,10 +18,10 @@ from foldgym.types import Group, Stop, Trajectory
 FOLD = """
 [memory]
 use = "summarise"
-max_context = 96
-reserve = 24
+max_context = 100
+reserve = 26
 soft = 0.5
-max_tokens = 24
+max_tokens = 26
 instruction = "note"
 title = ""
 """
@@ -68,7 +68,7 @@ def test_the_expert_writes_the_notes_and_they_are_trained(tmp_path: Path) -> Non
         assert trajectory.counters["folds"] == len(folds) >= 2
         assert trajectory.facts["success"] is True
         assert len(trajectory.segments) == len(folds) + 1
-        assert trajectory.counters["context_peak"] <= 96
+        assert trajectory.counters["context_peak"] <= 100
         trained = {turn for segment in trajectory.segments for turn in segment.turn_ids}
         assert {fold.index for fold in folds} <= trained
         # the last note names all answers but the newest ones, in order
@@ -81,16 +81,16 @@ def test_the_expert_writes_the_notes_and_they_are_trained(tmp_path: Path) -> Non
 
 
 def test_a_window_shows_the_demonstrations_through_a_window(tmp_path: Path) -> None:
-    memory = '[memory]\nuse = "window"\nturns = 2\nmax_context = 96\nreserve = 24'
+    memory = '[memory]\nuse = "window"\nturns = 2\nmax_context = 100\nreserve = 26'
     _, played = demonstrated(run_file(tmp_path, memory))
     for trajectory in played:
         assert trajectory.facts["success"] is True  # the expert sees behind the curtain
         assert len(trajectory.segments) == len(trajectory.turns) - 2
-        assert max(len(segment.token_ids) for segment in trajectory.segments) <= 72
+        assert max(len(segment.token_ids) for segment in trajectory.segments) <= 90
 
 
 def test_a_full_history_is_demonstrated_until_it_is_full(tmp_path: Path) -> None:
-    memory = '[memory]\nuse = "full"\nmax_context = 96\nreserve = 24'
+    memory = '[memory]\nuse = "full"\nmax_context = 100\nreserve = 26'
     _, played = demonstrated(run_file(tmp_path, memory))
     assert {trajectory.stop for trajectory in played} == {Stop.MAX_CONTEXT}
     assert all(len(trajectory.segments) == 1 and trajectory.trained for trajectory in played)
