@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from foldgym.search.analysis import English
 from foldgym.search.base import Document, Hit
 from foldgym.search.documents import Documents, InMemory
+from foldgym.search.engines import Engine
 from foldgym.search.keys import Keys, digest, mapped
 from foldgym.search.similarity import ANSERINI, Bm25Weights, byte_of, contribution, idf
 
@@ -203,3 +204,6 @@ def open_bm25(
         recorded["k1"] if k1 is None else k1,
         recorded["b"] if b is None else b,
     )
+
+
+ENGINE = Engine(Builder, open_bm25)

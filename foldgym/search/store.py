@@ -13,37 +13,22 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from importlib import import_module
-from inspect import signature
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from foldgym.errors import DataError, UnknownName, UserError
+from foldgym.config import resolve
+from foldgym.errors import DataError, UserError
 from foldgym.search.base import Document, Index
+from foldgym.search.clients import connect
 from foldgym.search.documents import OnDisk, Writer
+from foldgym.search.engines import ENGINES, Engine, called
 from foldgym.types import Json
 
 SCHEMA = 1
-ENGINES = {
-    "bm25": ("foldgym.search.bm25:Builder", "foldgym.search.bm25:open_bm25"),
-}
-"""How each engine builds and opens; imported when first used."""
-
-
-class Builder(Protocol):
-    """The part of an engine that takes documents 0, 1, 2, ... and then writes its files.
-
-    `version` says whose files they are; `finish` returns what opening them needs to know.
-    """
-
-    version: str
-
-    def add(self, document: Document) -> None: ...  # noqa: D102
-    def finish(self) -> dict[str, Any]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +53,19 @@ def build_index(
 
     Raises `DataError` where the folder exists, two documents have one id or there is none at all.
     """
-    make: Callable[..., Builder] = _part(engine, 0)
+    found: Engine = resolve("search engine", engine, ENGINES)
     with _building(Path(folder)) as half:
         writer = Writer(half)
         try:
-            builder = _called(make, engine, options, half)
+            builder = called(found.build, f"the engine {engine!r}", options, half)
             for document in documents:
                 writer.add(document)
                 builder.add(document)
             if not len(writer):
                 raise DataError(f"there is no document to build {folder} from")
             writer.finish()
-            options = builder.finish()
-            manifest = Manifest(engine, builder.version, len(writer), writer.content, options)
+            told = builder.finish()
+            manifest = Manifest(engine, builder.version, len(writer), writer.content, told)
         finally:
             writer.close()
         _write(half / "manifest.json", asdict(manifest))
@@ -107,39 +92,29 @@ def read_manifest(folder: str | Path) -> Manifest:
     )
 
 
-def open_index(folder: str | Path, **options: Any) -> Index:
-    """The index in a folder, memory-mapped. `options` change what the manifest records."""
-    path = Path(folder)
+def open_index(where: str | Path, **options: Any) -> Index:
+    """The index in a folder, memory-mapped, or behind an address such as "http://...".
+
+    For a folder, `options` change what the manifest records; addresses are told in
+    `foldgym.search.clients`. Raises `DataError` where there is no index.
+    """
+    if "://" in str(where):
+        return connect(str(where), **options)
+    path = Path(where)
     manifest = read_manifest(path)
-    open_engine = _part(manifest.engine, 1)
+    engine: Engine = resolve("search engine", manifest.engine, ENGINES)
     try:
         documents = OnDisk(path)
         given = (path, documents, dict(manifest.options))
-        return _called(open_engine, manifest.engine, options, *given)
+        return called(engine.open, f"the engine {manifest.engine!r}", options, *given)
     except (OSError, EOFError, ValueError, KeyError) as problem:
-        raise DataError(f"the index in {str(folder)!r} is damaged: {problem}") from None
+        raise DataError(f"the index in {str(where)!r} is damaged: {problem}") from None
 
 
 @lru_cache(maxsize=8)
-def shared_index(folder: str) -> Index:
-    """The one open index of this process for a folder; nobody closes it."""
-    return open_index(folder)
-
-
-def _part(engine: str, which: int) -> Any:
-    if engine not in ENGINES:
-        raise UnknownName("search engine", engine, ENGINES)
-    module, _, name = ENGINES[engine][which].partition(":")
-    return getattr(import_module(module), name)
-
-
-def _called(make: Callable[..., Any], engine: str, options: dict[str, Any], *given: Any) -> Any:
-    """Calls with the options; one that it does not take is the caller's mistake."""
-    known = list(signature(make).parameters)[len(given) :]
-    for name in options:
-        if name not in known:
-            raise UnknownName(f"option of the engine {engine!r}", name, known)
-    return make(*given, **options)
+def shared_index(where: str) -> Index:
+    """The one open index of this process for a folder or an address; nobody closes it."""
+    return open_index(where)
 
 
 @contextmanager
