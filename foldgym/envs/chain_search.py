@@ -79,11 +79,14 @@ class ChainSearch(ToolEnv):
         """A new question; the task carries the number that makes its world again."""
         number = rng.getrandbits(48)
         self._begin(number)
+        return self._as_task(self.chain, number)
+
+    def _as_task(self, chain: Chain, number: int, suffix: str = "", **more: Json) -> Task:
         return Task(
-            f"{type(self).__name__}-{self.split}-{number:012x}",
-            (Message("user", self.chain.question),),
-            list(self.chain.accepted),
-            {"world": number, "split": self.split, "hops": self.chain.hops},
+            f"{type(self).__name__}-{self.split}-{number:012x}{suffix}",
+            (Message("user", chain.question),),
+            list(chain.accepted),
+            {"world": number, "split": self.split, "hops": chain.hops, **more},
         )
 
     def setup_task(self, task: Task, rng: random.Random) -> None:
@@ -98,6 +101,15 @@ class ChainSearch(ToolEnv):
         self.chain, self._index = self.open(random.Random(number))
         self._seen: list[Document] = []
         self._searches: list[tuple[str, list[str]]] = []
+
+    def documents(self) -> tuple[Document, ...]:
+        """What can be searched in this episode; transforms make tasks and distractors of it."""
+        return self._index.documents
+
+    def distractions(self) -> tuple[str, ...]:
+        """Texts of this world that do not help to answer."""
+        needed = {fact.document.text for fact in self.chain.facts}
+        return tuple(each.text for each in self._index.documents if each.text not in needed)
 
     @tool
     def search(self, query: str) -> str:

@@ -8,9 +8,11 @@ from dataclasses import replace
 
 from foldgym.envs.chain_search import ChainSearch
 from foldgym.envs.chains import Chain, draw_hops
-from foldgym.envs.fictional_world import SPLITS, Size, ask, cached_world
+from foldgym.envs.fictional_world import SPLITS, Size, World, ask, cached_world, follow
 from foldgym.envs.index import Index
 from foldgym.errors import UserError
+from foldgym.seeding import generator
+from foldgym.types import Json, Task
 
 
 class FictionalSearch(ChainSearch):
@@ -50,5 +52,38 @@ class FictionalSearch(ChainSearch):
 
     def open(self, rng: random.Random) -> tuple[Chain, Index]:
         """A new world and a question about it."""
-        world = cached_world(self.split, self._size, self._distractors, rng.getrandbits(48))
+        world = self._drawn(rng)
         return ask(world, draw_hops(self.mix, rng), rng), world.index
+
+    def _drawn(self, rng: random.Random) -> World:
+        return cached_world(self.split, self._size, self._distractors, rng.getrandbits(48))
+
+    def siblings(self, seed: int, n: int, linked: bool = False) -> list[Task]:
+        """`n` tasks about the world of `reset(seed)`, whose own task is the first.
+
+        With `linked`, each later one starts from the answer to the one before; its
+        `metadata["key"]` is that name. They are played with the reset option `task`.
+        """
+        number = generator(seed, "setup").getrandbits(48)  # as `reset` and `setup` draw it
+        rng = random.Random(number)
+        world = self._drawn(rng)
+        chain = ask(world, draw_hops(self.mix, rng), rng)
+        tasks = [self._as_task(chain, number)]
+        rng = generator(number, "siblings")
+        for place in range(1, n):
+            start = chain.facts[-1].value if linked else ""
+            chain = ask(world, draw_hops(self.mix, rng), rng, start)
+            path = [fact.relation for fact in chain.facts]
+            about: dict[str, Json] = {"subject": chain.facts[0].subject, "path": path}
+            tasks.append(self._as_task(chain, number, f"-{place}", **about, key=start))
+        return tasks
+
+    def setup_task(self, task: Task, rng: random.Random) -> None:
+        """Also plays what `siblings` made."""
+        if "path" in task.metadata:
+            number = int(task.metadata["world"])
+            self._begin(number)
+            world = self._drawn(random.Random(number))
+            self.chain = follow(world, task.metadata["subject"], task.metadata["path"])
+        else:
+            super().setup_task(task, rng)

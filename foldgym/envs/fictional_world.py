@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -112,10 +113,24 @@ def paths() -> dict[int, tuple[tuple[str, ...], ...]]:
     return found
 
 
-def ask(world: World, hops: int, rng: random.Random) -> Chain:
-    """A question of exactly `hops` hops about `world`, with its one right answer."""
-    path = rng.choice(paths()[hops])
-    subject = rng.choice(world.members[RELATIONS[path[0]][0]])
+def ask(world: World, hops: int, rng: random.Random, start: str = "") -> Chain:
+    """A question of `hops` hops about `world`, with its one right answer.
+
+    With `start` it begins there, and has fewer hops where no chain of relations is that long.
+    """
+    path: tuple[str, ...] = ()
+    while not path:
+        choices = paths()[hops]
+        if start:
+            choices = [each for each in choices if (each[0], start) in world.facts]
+        path = rng.choice(choices) if choices else ()
+        hops -= 1
+    subject = start or rng.choice(world.members[RELATIONS[path[0]][0]])
+    return follow(world, subject, path)
+
+
+def follow(world: World, subject: str, path: Sequence[str]) -> Chain:
+    """The question that starts at `subject` and follows the relations of `path`."""
     facts: list[Fact] = []
     for relation in path:
         facts.append(world.facts[relation, subject])
