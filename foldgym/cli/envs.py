@@ -7,7 +7,16 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from foldgym import console
-from foldgym.cli.options import add_json, add_set, at_least, settings, temperature, write_json
+from foldgym.cli.options import (
+    add_json,
+    add_set,
+    add_transform,
+    at_least,
+    settings,
+    temperature,
+    transforms,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from foldgym.envs.base import Env
@@ -27,6 +36,8 @@ def run_envs(parser: argparse.ArgumentParser, words: list[str]) -> int:
         return made
 
     add_json(command("list", _list, "list the environments that are registered"))
+    what = "list what makes an environment longer or harder, with each one's knob"
+    add_json(command("transforms", _transforms, what))
     show = command("show", _show, "show an environment's tools, experts and a first question")
     check = command("check", _check, "run Gymnasium's checker and ours; exit code 1 on problems")
     play = command("play", _play, "play an episode step by step, yourself or with a policy")
@@ -38,6 +49,7 @@ def run_envs(parser: argparse.ArgumentParser, words: list[str]) -> int:
         each.add_argument("env", metavar="ENV", nargs="*", help=f"{NAMES}; all registered ones")
     for each in (show, check, play, validate):
         add_set(each)
+        add_transform(each)
         add_json(each)
     for each in (show, check, play):
         each.add_argument("--seed", type=at_least(0), default=0, help="of the episode (0)")
@@ -61,14 +73,38 @@ def _list(args: argparse.Namespace) -> int:
     return 0
 
 
+def _transforms(args: argparse.Namespace) -> int:
+    from foldgym.envs.transforms import TRANSFORMS, class_of
+
+    found = {name: class_of(name) for name in TRANSFORMS}
+    table = {
+        name: {
+            "what": (each.__doc__ or "").strip().split("\n\n")[0],
+            "knob": asdict(each.knob),
+            "trains": each.trains,
+        }
+        for name, each in found.items()
+    }
+    if write_json(args.json, table):
+        rows = [
+            (name, each.knob.option, ", ".join(f"{x:g}" for x in each.knob.levels), each.knob.claim)
+            for name, each in found.items()
+        ]
+        console.table("", ("transform", "knob", "levels", "why it is harder or easier"), rows)
+    return 0
+
+
 def _show(args: argparse.Namespace) -> int:
-    from foldgym.envs.registry import make, spec
+    from foldgym.envs.registry import maker
     from foldgym.tools import usage
 
-    env = make(args.env, **settings(args.set))
+    make = maker(args.env, **{"transforms": transforms(args.transform), **settings(args.set)})
+    turns = make.turns(0)
+    env = make()
     try:
         env.reset(seed=args.seed)
-        sheet = _sheet(spec(args.env)) | {
+        sheet = _sheet(make.spec) | {
+            "max_turns": turns,
             "experts": list(env.experts),
             "tools": [
                 {
@@ -129,7 +165,7 @@ def _play(args: argparse.Namespace) -> int:
 def _env(args: argparse.Namespace) -> Env:
     from foldgym.envs.registry import make
 
-    return make(args.env, **settings(args.set))
+    return make(args.env, **{"transforms": transforms(args.transform), **settings(args.set)})
 
 
 def _names(args: argparse.Namespace) -> list[str]:
@@ -142,7 +178,7 @@ def _check(args: argparse.Namespace) -> int:
     from foldgym.envs.registry import maker
     from foldgym.testing.contracts import check_env
 
-    kwargs = settings(args.set)
+    kwargs = {"transforms": transforms(args.transform), **settings(args.set)}
     seeds = (args.seed, args.seed + 1, args.seed + 2)
     found = {name: check_env(maker(name, **kwargs), seeds) for name in _names(args)}
     table = {
@@ -161,7 +197,7 @@ def _validate(args: argparse.Namespace) -> int:
     from foldgym.envs.registry import maker
     from foldgym.testing.validate import validate
 
-    kwargs = settings(args.set)
+    kwargs = {"transforms": transforms(args.transform), **settings(args.set)}
     names = _names(args)
     found: dict[str, list[Standing]] = {}
     with console.progress(len(names), "validating") as advance:

@@ -38,6 +38,24 @@ def add_set(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_transform(parser: argparse.ArgumentParser) -> None:
+    """`--transform NAME KEY=VALUE ...`: what makes the environment longer or harder."""
+    parser.add_argument(
+        "--transform",
+        action="append",
+        default=[],
+        nargs="+",
+        metavar=("NAME", "KEY=VALUE"),
+        help="make the environment longer or harder, for example --transform objectives k=4; may "
+        "be repeated, the first stands nearest to the environment (foldgym envs transforms)",
+    )
+
+
+def transforms(given: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+    """The words after each `--transform`, as `registry.maker` takes them."""
+    return [{"use": name, **settings(pairs, f"--transform {name}")} for name, *pairs in given]
+
+
 def settings(pairs: Sequence[str], flag: str = "--set") -> dict[str, Any]:
     """`["size=5", "name=maze"]` to keyword arguments, values read as in a run file."""
     from foldgym.config import parse_value

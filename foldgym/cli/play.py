@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from foldgym import console
-from foldgym.cli.options import settings, write_json
+from foldgym.cli.options import settings, transforms, write_json
 from foldgym.seeding import generator
 from foldgym.types import (
     Action,
@@ -72,7 +72,7 @@ def by_policy(args: argparse.Namespace) -> int:
     from foldgym.records import to_table
     from foldgym.types import Request
 
-    world = make_world([args.env], settings(args.set), "")
+    world = make_world([args.env], settings(args.set), "", transforms(args.transform))
     world.check(args.policy)
     player = load_player(args.policy)
     request = Request(args.env, args.seed)

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foldgym import console
-from foldgym.cli.options import add_set, at_least, settings, temperature
+from foldgym.cli.options import (
+    add_set,
+    add_transform,
+    at_least,
+    settings,
+    temperature,
+    transforms,
+)
 from foldgym.errors import ConfigError, MissingExtra, UnknownName, UserError
 
 if TYPE_CHECKING:
     from foldgym.agents.renderers import Renderer
     from foldgym.agents.rollout import Rollout
     from foldgym.config import TrainRun
-    from foldgym.envs.registry import EnvSpec
+    from foldgym.envs.registry import EnvSpec, Maker
     from foldgym.types import EnvHandle, Policy, Request
 
 SCRIPTED = ("expert", "random", "silent")
 _LIMITLESS = 1 << 40  # scripted players have no context to run out of
+_TURNS = 32  # where an environment sets no limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +47,19 @@ class Player:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Environments chosen on a command line: `open_env` is what a rollout wants."""
+    """Environments chosen on a command line: `open_env` is what a rollout wants.
 
-    specs: Mapping[str, EnvSpec]
-    kwargs: Mapping[str, Mapping[str, Any]]
+    `max_turns` is the longest limit among them; 32 where one has none.
+    """
+
+    makers: Mapping[str, Maker]
     experts: Mapping[str, tuple[str, ...]]
+    max_turns: int
+
+    @property
+    def specs(self) -> dict[str, EnvSpec]:
+        """What is known of each environment."""
+        return {name: maker.spec for name, maker in self.makers.items()}
 
     def check(self, policy: str) -> None:
         """Raises `UnknownName` if `policy` is an expert of a style that an environment lacks."""
@@ -54,21 +70,16 @@ class World:
 
     def open_env(self, request: Request) -> EnvHandle:
         """A worker with a new environment for one episode."""
-        from foldgym.envs.registry import maker
         from foldgym.envs.worker import open_worker
 
-        spec = self.specs[request.env]
-        make = maker(request.env, **self.kwargs[request.env])
-        return open_worker(make, spec.isolation, spec.budget)
-
-    @property
-    def max_turns(self) -> int:
-        """The longest limit among the environments; 32 where one has none."""
-        return max(spec.max_turns or 32 for spec in self.specs.values())
+        make = self.makers[request.env]
+        if request.kwargs:
+            make = replace(make, kwargs={**make.kwargs, **request.kwargs})
+        return open_worker(make, make.spec.isolation, make.spec.budget)
 
 
 def add_world(parser: argparse.ArgumentParser) -> None:
-    """`--env`, `--split` and `--set`."""
+    """`--env`, `--split`, `--set` and `--transform`."""
     parser.add_argument(
         "--env",
         nargs="+",
@@ -78,6 +89,7 @@ def add_world(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--split", help="which split to play (test, where there are splits)")
     add_set(parser)
+    add_transform(parser)
 
 
 def add_play(parser: argparse.ArgumentParser, *, sampled: float) -> None:
@@ -161,38 +173,43 @@ def open_world(args: argparse.Namespace) -> World:
 
     Without `--split`, environments that have splits play "test".
     """
-    return make_world(args.env, settings(args.set), args.split)
+    return make_world(args.env, settings(args.set), args.split, transforms(args.transform))
 
 
-def make_world(names: Sequence[str], given: Mapping[str, Any], split: str | None) -> World:
-    """The same for names, keyword arguments and a split; "" leaves the split as it is."""
-    from foldgym.envs.registry import make, spec
+def make_world(
+    names: Sequence[str],
+    given: Mapping[str, Any],
+    split: str | None,
+    layers: Sequence[Mapping[str, Any]] = (),
+) -> World:
+    """The same for names, keyword arguments, a split and transforms; "" leaves the split as is."""
+    from foldgym.envs.registry import maker
 
-    specs: dict[str, EnvSpec] = {}
-    kwargs: dict[str, Mapping[str, Any]] = {}
+    makers: dict[str, Maker] = {}
     experts: dict[str, tuple[str, ...]] = {}
+    turns = 0
     for name in names:
-        specs[name] = spec(name)
-        kwargs[name] = {**given, "split": split} if split else given
+        kwargs = {**given, "split": split} if split else given
+        makers[name] = maker(name, **{"transforms": layers, **kwargs})
         if split is None and "split" not in given:
-            kwargs[name] = _held_out(name, given)
-        env = make(name, **kwargs[name])
+            makers[name] = _held_out(makers[name])
+        turns = max(turns, makers[name].turns(_TURNS))
+        env = makers[name]()
         experts[name] = env.experts
         env.close()
-    return World(specs, kwargs, experts)
+    return World(makers, experts, turns)
 
 
-def _held_out(name: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+def _held_out(make: Maker) -> Maker:
     """With split "test", if the environment takes a split at all."""
-    from foldgym.envs.registry import make
-
+    held = replace(make, kwargs={**make.kwargs, "split": "test"})
     try:
-        make(name, **given, split="test").close()
+        held().close()
     except UnknownName as problem:
         if problem.name != "split":
             raise
-        return given
-    return {**given, "split": "test"}
+        return make
+    return held
 
 
 def _scripted(name: str) -> Player:

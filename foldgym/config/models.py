@@ -48,14 +48,27 @@ class PolicySection(Section):
     batching: Literal["rounds", "dynamic"] = "rounds"  # rounds: results do not depend on timing
 
 
+class TransformSection(Use):
+    """One transform of a world, see `foldgym.envs.transforms`."""
+
+
 class EnvSection(Section):
-    """One world of the mix; `isolation` and `budget` (seconds per call) default to its spec's."""
+    """One world of the mix; `isolation` and `budget` (seconds per call) default to its spec's.
+
+    `transforms` make it longer or harder, the first one nearest to the world.
+    """
 
     name: Name
     weight: Rate = 1.0
     kwargs: dict[str, Any] = Field(default_factory=dict[str, Any])
+    transforms: tuple[TransformSection, ...] = ()
     isolation: Literal["thread", "process", "inline"] | None = None
     budget: Rate | None = None
+
+    @property
+    def layers(self) -> list[dict[str, Any]]:
+        """The transforms as `registry.maker` takes them."""
+        return [{"use": each.use, **each.kwargs} for each in self.transforms]
 
 
 class MemorySection(Use):

@@ -83,16 +83,18 @@ def bind(
     kwargs: Mapping[str, Any],
     key: str = "",
     also: Sequence[str] = (),
-) -> Callable[..., Any]:
+    filled: Sequence[str] = (),
+) -> partial[Any]:
     """`partial(fn, **kwargs)` after checking names and types against the signature.
 
     Options are the parameters of a class, and of a function those that have a default or are
-    keyword-only (the others are filled by foldgym). `key` is the section, for the error line, and
-    `also` are keys that the section itself knows, for the hint.
+    keyword-only (the others are filled by foldgym). `key` is the section, for the error line,
+    `also` are keys that the section itself knows, for the hint, and `filled` are parameters of a
+    class that foldgym fills.
     Raises `ConfigError`: unknown option (with the nearest), wrong type, or a missing one.
     """
     where = key or kind
-    options = _options(fn)
+    options = {name: each for name, each in _options(fn).items() if name not in filled}
     hints = _hints(fn)
     checked: dict[str, Any] = {}
     for name, value in kwargs.items():

@@ -8,7 +8,7 @@ import inspect
 import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -20,6 +20,7 @@ from foldgym.loading import file_of, load_file
 
 if TYPE_CHECKING:
     from foldgym.envs.base import Env
+    from foldgym.envs.transforms import Layer
 
 GROUP = "foldgym.envs"
 """Entry point group of plug-ins: each names an `EnvSpec`, or a function that registers some."""
@@ -47,14 +48,51 @@ class EnvSpec:
 
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """Makes one environment per call. Picklable, so that it also works in another process."""
+    """Makes one environment per call. Picklable, so that it also works in another process.
+
+    `layers` are the transforms around it, the innermost first. A keyword with a dot is an option
+    of one of them: `{"objectives.k": 4}`.
+    """
 
     spec: EnvSpec
     kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    layers: tuple[Layer, ...] = ()
 
     def __call__(self) -> Env:
         """A new environment."""
-        return _build(self.spec, self.kwargs)
+        own = {key: value for key, value in self.kwargs.items() if "." not in key}
+        env = _build(self.spec, own)
+        if not self.layers and len(own) == len(self.kwargs):
+            return env
+        from foldgym.envs.transforms import build, title
+
+        names = [title(use) for use, _ in self.layers]
+        over: dict[str, dict[str, Any]] = {}
+        for key in self.kwargs.keys() - own.keys():
+            name, _, option = key.partition(".")
+            if name not in names:
+                raise UnknownName(f"transform of {self.spec.name}", name, names)
+            over.setdefault(name, {})[option] = self.kwargs[key]
+        for name, layer in zip(names, self.layers, strict=True):
+            env = build(env, layer, over.get(name))
+        return env
+
+    def turns(self, unlimited: int) -> int:
+        """The limit on turns of a rollout: the spec's (or this one), as the transforms stretch it.
+
+        Makes the environment once, so that a wrong option is found before anything is played.
+        """
+        from foldgym.envs.transforms.base import stretched
+
+        env = self()
+        env.close()
+        return stretched(env, self.spec.max_turns or unlimited)
+
+    def only_measuring(self) -> list[str]:
+        """The transforms among its layers that are for evaluation only."""
+        from foldgym.envs.transforms import class_of
+
+        return [use for use, _ in self.layers if not getattr(class_of(use), "trains", True)]
 
 
 _GAMES = "foldgym.envs.games"
@@ -191,15 +229,20 @@ def register(
 def make(name: str, /, **kwargs: Any) -> Env:
     """Make an environment by its registered name, `"module:Class"` or `"path/to/file.py:Class"`.
 
-    Raises `UnknownName` for a name or keyword that nothing answers to, `MissingExtra` when an
-    optional dependency is missing.
+    `transforms=[{"use": "objectives", "k": 4}, "faults"]` wraps it, the first one innermost. Raises
+    `UnknownName` for a name or keyword that nothing answers to, `MissingExtra` when an optional
+    dependency is missing.
     """
     return maker(name, **kwargs)()
 
 
-def maker(name: str, /, **kwargs: Any) -> Maker:
+def maker(name: str, /, transforms: Sequence[str | Mapping[str, Any]] = (), **kwargs: Any) -> Maker:
     """What `open_worker` wants: a picklable function that makes this environment."""
-    return Maker(spec(name), kwargs)
+    if not transforms:
+        return Maker(spec(name), kwargs)
+    from foldgym.envs.transforms import layers
+
+    return Maker(spec(name), kwargs, layers(transforms))
 
 
 def spec(name: str) -> EnvSpec:

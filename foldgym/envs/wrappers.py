@@ -45,6 +45,11 @@ class Wrapper(gymnasium.Wrapper[Any, Any, Observation, Action], RecordConstructo
         """The wrapped environment's expert styles."""
         return self._inner("experts")
 
+    @property
+    def note_styles(self) -> tuple[str, ...]:
+        """The purposes of a memory for which the wrapped environment's expert writes notes."""
+        return self._inner("note_styles")
+
     def expert(self, style: str, rng: random.Random) -> Action:
         """The wrapped environment's scripted player."""
         return self._inner("expert")(style, rng)

@@ -249,7 +249,7 @@ def _experts(make: Make, seed: int, hostile: int) -> Iterator[str]:
                 break
             step = _step(env, action)
             said = [each.text for each in step.observation if each.text.startswith("error:")]
-            if said:
+            if said and not step.info.get("faults"):  # else the world says that they are its own
                 yield f"expert {style!r} was told {said[0]!r:.200}"
                 break
             if step.terminated or step.truncated:

@@ -62,7 +62,7 @@ def sft(
             "sft.trajectories: recorded ids mean something to the tokenizer that made them only; "
             "give the [policy] they come from instead of a new model"
         )
-    mix = worlds(run.envs)
+    mix = worlds(run.envs, learning=True)
     if run.memory is not None:
         check_notes(run.envs, memory_of(run.memory)())
     actor = load_actor(run.policy) if run.policy else new_actor(run, mix)

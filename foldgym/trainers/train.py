@@ -170,7 +170,7 @@ def resume(folder: Path, progress: Progress | None = None, overrides: Sequence[s
 def build(run: TrainRun, folder: Path, found: checkpoint.Checkpoint | None = None) -> Job:
     """All parts of a run, in the state of the checkpoint if there is one."""
     compose.check(run)
-    mix, held = worlds(run.envs), worlds(run.envs, "val")
+    mix, held = worlds(run.envs, learning=True), worlds(run.envs, "val")
     algorithm, parts, replay = run.algorithm, compose.parts_of(run), compose.replay_of(run)
     scales(algorithm.aggregation, np.zeros(0), algorithm.norm)  # refuses a wrong pair now
     section = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +35,24 @@ class Worlds:
     max_turns: int
 
 
-def worlds(sections: Sequence[EnvSection], split: str = "") -> Worlds:
+def worlds(sections: Sequence[EnvSection], split: str = "", *, learning: bool = False) -> Worlds:
     """The environments of a run file; with `split`, those that have splits play that one.
 
     An environment that stands in the file twice is labelled `name` and `name#2`. Raises
-    `UnknownName` or `ConfigError` for one that cannot be made.
+    `UnknownName` or `ConfigError` for one that cannot be made, or, where a policy is `learning`
+    from it, one with a transform that is for evaluation only.
     """
     makers: dict[str, tuple[EnvSection, registry.EnvSpec, registry.Maker]] = {}
+    turns = 0
     for section in sections:
         spec = registry.spec(section.name)
-        maker = _maker(section, split)
+        maker, limit = _maker(section, split)
+        turns = max(turns, limit)
+        for use in maker.only_measuring() if learning else ():
+            raise ConfigError(
+                f"envs: the transform {use!r} of {section.name} is for evaluation only; no policy "
+                "may learn from it"
+            )
         label, copy = section.name, 2
         while label in makers:
             label, copy = f"{section.name}#{copy}", copy + 1
@@ -58,24 +67,21 @@ def worlds(sections: Sequence[EnvSection], split: str = "") -> Worlds:
         )
 
     weights = {label: section.weight for label, (section, _, _) in makers.items()}
-    turns = [spec.max_turns or _TURNS for _, spec, _ in makers.values()]
-    return Worlds(weights, open_env, max(turns))
+    return Worlds(weights, open_env, turns)
 
 
-def _maker(section: EnvSection, split: str) -> registry.Maker:
-    """Made once right away, so that a wrong option is found before anything is played."""
+def _maker(section: EnvSection, split: str) -> tuple[registry.Maker, int]:
+    """With its limit on turns, for which it is made: so a wrong option is found right away."""
+    make = partial(registry.maker, section.name, **{"transforms": section.layers, **section.kwargs})
     if split and "split" not in section.kwargs:
-        maker = registry.maker(section.name, **section.kwargs, split=split)
+        maker = make(split=split)
         try:
-            maker().close()
+            return maker, maker.turns(_TURNS)
         except UnknownName as problem:
             if problem.name != "split":
                 raise
-        else:
-            return maker
-    maker = registry.maker(section.name, **section.kwargs)
-    maker().close()
-    return maker
+    maker = make()
+    return maker, maker.turns(_TURNS)
 
 
 def check_notes(sections: Sequence[EnvSection], memory: Memory) -> None:
@@ -86,7 +92,7 @@ def check_notes(sections: Sequence[EnvSection], memory: Memory) -> None:
     """
     asks: tuple[str, ...] = getattr(memory, "asks", ())
     for section in sections:
-        env = registry.make(section.name, **section.kwargs)
+        env = registry.make(section.name, **{"transforms": section.layers, **section.kwargs})
         env.close()
         known = env.get_wrapper_attr("note_styles")
         for purpose in asks:
