@@ -169,6 +169,11 @@ _BUILT_IN = (
         description="Feed strings to a machine, commit its hidden rules, predict its outcomes.",
     ),
     EnvSpec(
+        "foldgym/HiddenGenetics-v0",
+        "foldgym.envs.long.hidden_genetics:HiddenGenetics",
+        description="Breed organisms with hidden laws, commit the laws, predict organisms.",
+    ),
+    EnvSpec(
         "foldgym/FunctionOperator-v0",
         "foldgym.envs.long.rule_functions:FunctionOperator",
         description="Find the hidden coefficients of functions by feeding numbers to them.",
