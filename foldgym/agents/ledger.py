@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+from foldgym.agents.counting import shared_prefix
 from foldgym.agents.recorder import Recorder
-from foldgym.types import Completion, Finish, Message, Prompt, Segment, Turn
+from foldgym.types import Completion, Finish, Ids, Message, Prompt, Segment, Turn
 
 REPLAY = "replay"  # purpose of a turn that nobody sampled in this episode
+INSTEAD = "instead"  # in the info of a memory's turn: the prompt of an act in its place
 
 
 class Ledger:
@@ -61,6 +63,15 @@ class Ledger:
             prompt_tokens=turn.prompt_tokens + len(prompt.ids),
             sampled_tokens=turn.sampled_tokens + len(said.ids),
         )
+
+    def instead(self, prompt: Prompt, acting: Ids) -> None:
+        """The turn `prompt.turn` was said for a memory; `acting` would have been shown to act.
+
+        Its info tells these ids by the prompt's: how many first ids they share, then the rest.
+        """
+        shared = shared_prefix(prompt.ids, acting)
+        info = {INSTEAD: [shared, *acting[shared:]]}
+        self.turns[prompt.turn] = replace(self.turns[prompt.turn], info=info)
 
     def finished(self) -> tuple[Turn, ...]:
         """All turns but the last ones that nobody came to say, as when an engine failed."""

@@ -29,6 +29,10 @@ class Tokenizer(Protocol):
         """Ids of plain text."""
         ...
 
+    def spans(self, text: str) -> tuple[tuple[int, int], ...]:
+        """Per id of `encode(text)`, the characters `text[start:end]` that it stands for."""
+        ...
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids; control ids appear by their name."""
         ...
@@ -36,6 +40,12 @@ class Tokenizer(Protocol):
     def control(self, name: str) -> int:
         """The id of the control token `name`; raises `UserError` if the vocabulary lacks it."""
         ...
+
+
+def byte_spans(text: str) -> tuple[tuple[int, int], ...]:
+    """`Tokenizer.spans` of a tokenizer whose ids are UTF-8 bytes."""
+    sizes = [len(character.encode("utf-8", errors="replace")) for character in text]
+    return tuple((place, place + 1) for place, size in enumerate(sizes) for _ in range(size))
 
 
 class Renderer(Protocol):
@@ -64,8 +74,12 @@ class Renderer(Protocol):
         """What must follow sampled `ids` to close their turn; may be empty."""
         ...
 
+    def write(self, message: Message, tools: Sequence[Tool]) -> str:
+        """The text with which a policy would say `message`."""
+        ...
+
     def say(self, message: Message, tools: Sequence[Tool]) -> Ids:
-        """The ids a policy would sample to say `message`, its end token included."""
+        """The ids of `write`, and one end token: what a policy would sample to say `message`."""
         ...
 
     def parse(self, ids: Ids, tools: Sequence[Tool]) -> Parsed:
@@ -120,10 +134,13 @@ class CompactRenderer:
         """The end token, unless it was sampled."""
         return () if ids and ids[-1] == self._end else (self._end,)
 
-    def say(self, message: Message, tools: Sequence[Tool]) -> Ids:
+    def write(self, message: Message, tools: Sequence[Tool]) -> str:
         """Tool calls, one a line; without calls, the text."""
-        calls = [format_call(call, tools) for call in message.tool_calls]
-        return (*self.tokenizer.encode("\n".join(calls) or message.text), self._end)
+        return "\n".join(format_call(call, tools) for call in message.tool_calls) or message.text
+
+    def say(self, message: Message, tools: Sequence[Tool]) -> Ids:
+        """What `write` writes, and the end token."""
+        return (*self.tokenizer.encode(self.write(message, tools)), self._end)
 
     def parse(self, ids: Ids, tools: Sequence[Tool]) -> Parsed:
         """Reads what `say` writes, and whatever else a policy may emit."""
@@ -184,7 +201,7 @@ class ChatMLRenderer:
         """A newline, after the end token if that was not sampled."""
         return self._newline if ids and ids[-1] == self._end else (self._end, *self._newline)
 
-    def say(self, message: Message, tools: Sequence[Tool]) -> Ids:
+    def write(self, message: Message, tools: Sequence[Tool]) -> str:
         """Thinking, text, then one `<tool_call>` block a call."""
         parts = [f"<think>\n{message.thinking}\n</think>\n"] if message.thinking else []
         if message.text:
@@ -192,7 +209,11 @@ class ChatMLRenderer:
         for call in message.tool_calls:
             body = f'{{"name": {json.dumps(call.name)}, "arguments": {call.arguments}}}'
             parts.append(f"<tool_call>\n{body}\n</tool_call>")
-        return (*self.tokenizer.encode("\n".join(parts)), self._end)
+        return "\n".join(parts)
+
+    def say(self, message: Message, tools: Sequence[Tool]) -> Ids:
+        """What `write` writes, and the end token."""
+        return (*self.tokenizer.encode(self.write(message, tools)), self._end)
 
     def parse(self, ids: Ids, tools: Sequence[Tool]) -> Parsed:
         """Splits thinking, text and calls. One broken block makes the whole message a problem."""

@@ -335,7 +335,7 @@ class Transcript:
         by: Literal["policy", "aux"] = "policy",
     ) -> Event | None:
         """Runs a model for the memory (`types.Ask`); by="policy" means whoever speaks here."""
-        prompt = self._prompt(view, purpose)
+        prompt, acting = self._prompt(view, purpose), self._encode(self.view())
         room = min(max_tokens, self.budget.max_context - len(prompt.ids))
         if room < 1:
             self.counters["asks_without_room"] += 1
@@ -346,6 +346,7 @@ class Transcript:
         parsed = self.renderer.parse(said.ids, self.tools)
         if by == "policy":
             self._ledger.said(prompt, said, parsed.message, "")
+            self._ledger.instead(prompt, acting)
         event = self._log("memory", prompt, said, parsed, by)
         self.counters[f"{purpose}s"] += 1
         return event if parsed.message.text.strip() or parsed.message.tool_calls else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from foldgym.rewards.information_gain import information_gain
 from foldgym.rewards.judge import graded_rubric, rule_share
 from foldgym.rewards.outcomes import (
     env_score,
@@ -42,6 +43,7 @@ REWARDS: Mapping[str, TermFn] = {
     "gold_calls": gold_calls,
     "graded_rubric": graded_rubric,
     "igpo_f1": igpo_f1,
+    "information_gain": information_gain,
     "l_grpo": l_grpo,
     "overlong": overlong,
     "pear": pear,

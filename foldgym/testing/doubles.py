@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from foldgym.agents.renderers import Renderer
+from foldgym.agents.renderers import Renderer, byte_spans
 from foldgym.errors import UserError
 from foldgym.seeding import generator
 from foldgym.tools import random_call
@@ -43,6 +43,10 @@ class ByteTokenizer:
     def encode(self, text: str) -> Ids:
         """Bytes; lone surrogates survive as question marks."""
         return tuple(text.encode("utf-8", errors="replace"))
+
+    def spans(self, text: str) -> tuple[tuple[int, int], ...]:
+        """One per byte: the character it belongs to."""
+        return byte_spans(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text; control ids by name, broken UTF-8 replaced."""

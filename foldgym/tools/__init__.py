@@ -18,7 +18,7 @@ from __future__ import annotations
 from foldgym.tools.arguments import MAX_ARGUMENTS, MAX_DEPTH, call_tool, unknown_tool, usage
 from foldgym.tools.sampling import random_call
 from foldgym.tools.schema import ToolFunction, tool
-from foldgym.tools.syntax import MAX_CALLS, Parsed, call, format_call, parse_action
+from foldgym.tools.syntax import MAX_CALLS, Parsed, bound, call, format_call, parse_action
 
 __all__ = [
     "MAX_ARGUMENTS",
@@ -26,6 +26,7 @@ __all__ = [
     "MAX_DEPTH",
     "Parsed",
     "ToolFunction",
+    "bound",
     "call",
     "call_tool",
     "format_call",

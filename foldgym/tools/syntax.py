@@ -86,7 +86,7 @@ def _parse_lines(text: str, body: str, tools: Sequence[Tool]) -> Parsed:
                 end = body.find("\n", closing)
                 end = len(body) if end < 0 else end
             rest = body[start:end].strip()
-            calls.append((tool.name, rest if rest.startswith("{") else _bind(tool, rest)))
+            calls.append((tool.name, rest if rest.startswith("{") else bound(tool, rest)))
             _limit(calls)
         at = end + 1
     return _made("\n".join(said).strip(), calls)
@@ -115,8 +115,8 @@ def _json_end(body: str, start: int) -> int:
         return 0
 
 
-def _bind(tool: Tool, rest: str) -> str:
-    """The JSON arguments that the rest of a compact line stands for."""
+def bound(tool: Tool, rest: str) -> str:
+    """The JSON arguments that the rest of a compact line stands for: `bound(search, "Ada")`."""
     if not rest:
         return "{}"
     name = _compact_parameter(tool)

@@ -12,11 +12,12 @@ from typing import Any
 
 from foldgym.errors import ConfigError
 from foldgym.rewards.rubric import Rubric
+from foldgym.trainers.answers import AnswerReader
 from foldgym.trainers.inputs import column
 from foldgym.trainers.reading import Reader
 from foldgym.types import Credit, Group, Reward, Trajectory
 
-GIVEN = ("entropy", "group", "step")  # what a run file's rewards may need
+GIVEN = ("answer_logprobs", "entropy", "group", "step")  # what a run file's rewards may need
 
 
 def unscored(trajectory: Trajectory) -> Reward:
@@ -36,14 +37,21 @@ def check_rewards(rubric: Rubric) -> None:
 
 
 def scored(
-    groups: Sequence[Group], rubric: Rubric, step: int, reader: Reader, max_tokens: int
+    groups: Sequence[Group],
+    rubric: Rubric,
+    step: int,
+    reader: Reader,
+    max_tokens: int,
+    answers: AnswerReader | None = None,
 ) -> list[Group]:
-    """The groups with the rubric's rewards; entropies are read only if a term needs them.
+    """The groups with the rubric's rewards; entropies and answers are read only if a term asks.
 
-    `step` counts the updates made. Entropies are those of the current policy, which is the one
-    that sampled.
+    `step` counts the updates made. Both are read under the current policy, which is the one that
+    sampled.
     """
     given: dict[str, Any] = {"step": step}
+    if answers is not None:
+        given["answer_logprobs"] = answers.of(groups)
     if "entropy" in rubric.needs:
         read = column(groups, lambda batch: reader.scores(batch, max_tokens)[1])
         table: dict[int, Credit] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from foldgym.agents.renderers import byte_spans
 from foldgym.types import Ids
 
 _BYTES = 256
@@ -28,6 +29,10 @@ class Listener:
         """Its bytes."""
         self.heard.append(text)
         return tuple(text.encode("utf-8", errors="replace"))
+
+    def spans(self, text: str) -> tuple[tuple[int, int], ...]:
+        """One per byte: the character it belongs to."""
+        return byte_spans(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of bytes; a control id ends nothing and shows nothing."""

@@ -28,8 +28,10 @@ from foldgym.errors import ConfigError, DataError
 from foldgym.rewards import Rubric, make_rubric
 from foldgym.seeding import derive_seed
 from foldgym.trainers import checkpoint, compose
+from foldgym.trainers.answers import AnswerReader
 from foldgym.trainers.crediting import Crediting, imitating
 from foldgym.trainers.judging import check_rewards, scored, unscored
+from foldgym.trainers.leaks import answer_reader, check_answers
 from foldgym.trainers.learner import TorchLearner
 from foldgym.trainers.losses import scales
 from foldgym.trainers.losses.kl import kl_loss
@@ -61,6 +63,7 @@ class Job:
     learner: TorchLearner
     credit: Crediting
     log: RunLog
+    answers: AnswerReader | None = None
     step: int = 0
 
 
@@ -103,7 +106,7 @@ async def collect(job: Job, step: int) -> tuple[list[Group], list[Group]]:
         if not job.rubric.needs:
             return groups
         limit = job.run.optim.microbatch_tokens
-        return scored(groups, job.rubric, step - 1, job.learner.reader, limit)
+        return scored(groups, job.rubric, step - 1, job.learner.reader, limit, job.answers)
 
     while len(accepted) < job.run.train.groups:
         requests = job.sampler.plan(step, job.run.train.groups - len(accepted))
@@ -184,6 +187,9 @@ def build(run: TrainRun, folder: Path, found: checkpoint.Checkpoint | None = Non
     head = value_head(parts, learner) if "value" in parts.asks else None
     how = how_to_play(run.rollout, run.memory, actor.renderer, mix.max_turns)
     sampler = sampler_of(parts, mix, how, learner)
+    answers = answer_reader(rubric, mix, how, actor, run.seed)
+    if answers is not None and found is None:  # what a policy became is no reason to refuse it
+        check_answers(rubric, mix, how, answers, run.seed)
     job = Job(
         run,
         folder,
@@ -197,6 +203,7 @@ def build(run: TrainRun, folder: Path, found: checkpoint.Checkpoint | None = Non
         learner,
         Crediting(parts, learner, sampler, replay, head),
         RunLog(folder, found.state["offsets"] if found else None, run.train.trajectories),
+        answers,
     )
     if found is not None:
         job.step = found.step

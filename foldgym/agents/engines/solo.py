@@ -80,14 +80,16 @@ class SoloDecoder(RowSampler):
 
 def make_decoder(model: Any, stop_ids: Sequence[int], pad_id: int) -> Decoder:
     """The batched decoder if it computes what a plain forward pass does, else the solo one."""
-    config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ())
-    windowed = (
-        bool(getattr(config, "sliding_window", None)) and not kinds
-    )  # nobody says which layers
-    if kinds <= {"full_attention", "sliding_attention"} and not windowed and _agrees(model, pad_id):
+    if maskable(model.config.get_text_config()) and _agrees(model, pad_id):
         return SlotDecoder(model, stop_ids, pad_id)
     return SoloDecoder(model, stop_ids)
+
+
+def maskable(config: Any) -> bool:
+    """Whether the config says of each layer what it sees, and masks can say the same."""
+    kinds = set(getattr(config, "layer_types", None) or ())
+    windowed = bool(getattr(config, "sliding_window", None)) and not kinds
+    return kinds <= {"full_attention", "sliding_attention"} and not windowed
 
 
 def _agrees(model: Any, pad_id: int) -> bool:

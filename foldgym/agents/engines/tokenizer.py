@@ -78,12 +78,18 @@ class Tokenizer:
         known = self._known.get(text)
         if known is not None:
             return known
-        clean = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        ids = tuple(self._backend.encode(clean, add_special_tokens=False).ids)
+        ids = tuple(self._backend.encode(_clean(text), add_special_tokens=False).ids)
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         self._known[text] = ids
         return ids
+
+    def spans(self, text: str) -> tuple[tuple[int, int], ...]:
+        """Per id of `encode(text)`, the characters `text[start:end]` that it stands for.
+
+        Ids that share the bytes of one character share its span.
+        """
+        return tuple(self._backend.encode(_clean(text), add_special_tokens=False).offsets)
 
     def decode(self, ids: Iterable[int], skip_control: bool = False) -> str:
         """The text of `ids`; control ids show as their names, or not at all."""
@@ -113,6 +119,10 @@ class Tokenizer:
             )
         except OSError as error:
             raise DataError(f"could not write the tokenizer to {folder}: {error}") from error
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:

@@ -20,6 +20,7 @@ from itertools import count
 from typing import Any, Literal
 
 from foldgym.agents.engines import scoring
+from foldgym.agents.engines.branches import BranchScorer, Tree
 from foldgym.agents.engines.decoding import Row, Seat
 from foldgym.agents.engines.scheduling import Rounds, Scheduler, Stream, Ticket
 from foldgym.agents.engines.solo import make_decoder
@@ -66,6 +67,7 @@ class TorchPolicy:
         self.max_positions: float = getattr(config, "max_position_embeddings", None) or math.inf
         self._decoder = make_decoder(self.model, stop_ids, pad_id)
         self._scheduler: Scheduler = SCHEDULERS[batching](self._decoder, max_batch)
+        self._branches: BranchScorer | None = None
         self._version = 0
         self._opened = 0
 
@@ -101,6 +103,22 @@ class TorchPolicy:
                 f"{longest} ids to score, but the model has {self.max_positions} positions"
             )
         return scoring.score(self.model, pairs, self.pad_id)
+
+    def score_trees(self, trees: Sequence[Tree]) -> list[list[tuple[float, ...]]]:
+        """Log-probs at temperature 1 of what might be said at places of long texts.
+
+        Per tree and branch; costs little more than a forward pass over the trunks.
+        """
+        for tree in trees:
+            for branch in tree.branches:
+                longest = branch.at + len(branch.ids)
+                if longest > self.max_positions:
+                    raise EngineError(
+                        f"{longest} ids to score, but the model has {self.max_positions} positions"
+                    )
+        if self._branches is None:
+            self._branches = BranchScorer(self.model, self.pad_id)
+        return self._branches(trees)
 
     def counters(self) -> dict[str, float]:
         """Since the start: prefilled, reused, padded and decoded tokens, forwards, seconds."""
