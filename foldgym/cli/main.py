@@ -29,6 +29,7 @@ COMMANDS = {
     "train": ("foldgym.cli.train", "train a policy by reinforcement"),
     "eval": ("foldgym.cli.evaluate", "measure a policy, with intervals"),
     "compare": ("foldgym.cli.evaluate", "compare two policies on the same tasks"),
+    "index": ("foldgym.cli.index", "build, query and serve search indexes"),
     "demo": ("foldgym.cli.demo", "the main job: clone, train and measure on two worlds"),
     "doctor": ("foldgym.cli.doctor", "what this machine can run, and what mends the rest"),
 }
