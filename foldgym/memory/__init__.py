@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from foldgym.memory.banks import KvStore, VectorStore
 from foldgym.memory.chunks import HiAgent
 from foldgym.memory.deepagent import DeepAgentFold
 from foldgym.memory.folding import Summarise
 from foldgym.memory.notes import Mem1State, NotesAndClear
 from foldgym.memory.pruning import ErrorPrune, MemoryEdit
+from foldgym.memory.recursive import RecursiveSummary
+from foldgym.memory.sheets import CheatsheetCu, CheatsheetRs
+from foldgym.memory.store import Store
 from foldgym.memory.thinking import Delethink
 from foldgym.memory.views import FullHistory, OmitObservations, SlidingWindow
 from foldgym.memory.wrapping import Reminder
@@ -24,20 +28,31 @@ MEMORIES = {
     "deepagent": DeepAgentFold,
     "delethink": Delethink,
     "reminder": Reminder,
+    "cheatsheet": CheatsheetCu,
+    "cheatsheet_rs": CheatsheetRs,
+    "keys": KvStore,
+    "vectors": VectorStore,
+    "recursive": RecursiveSummary,
 }
 
 __all__ = [
     "MEMORIES",
+    "CheatsheetCu",
+    "CheatsheetRs",
     "DeepAgentFold",
     "Delethink",
     "ErrorPrune",
     "FullHistory",
     "HiAgent",
+    "KvStore",
     "Mem1State",
     "MemoryEdit",
     "NotesAndClear",
     "OmitObservations",
+    "RecursiveSummary",
     "Reminder",
     "SlidingWindow",
+    "Store",
     "Summarise",
+    "VectorStore",
 ]

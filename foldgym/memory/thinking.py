@@ -6,35 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from foldgym.memory.wrapping import inner_memory
-from foldgym.types import Ask, At, Boundary, Event, Finish, Kit, Log, Memory, Ref, Synth, Tool, View
+from foldgym.memory.wrapping import Wrapped, Wrapper
+from foldgym.types import Ask, At, Boundary, Event, Finish, Kit, Log, Memory, Ref, Synth, View
 
 
 @dataclass(frozen=True, slots=True)
-class Thinking:
+class Thinking(Wrapped):
     """State of `Delethink`: `carried` is what the last call of a turn was shown of that turn.
 
     `newest` is what that call said in the newest turn; `open` says that the turn goes on from it.
     """
 
-    inner: Any
     carried: Mapping[int, tuple[Ref, ...]] = field(default_factory=dict[int, "tuple[Ref, ...]"])
     newest: Event | None = None
     chunks: int = 0
     open: bool = False
 
-    @property
-    def reply(self) -> str:
-        """The inner memory's answer to a call of its tool."""
-        return getattr(self.inner, "reply", "")
 
-    @property
-    def failed(self) -> int:
-        """The inner memory's refused folds."""
-        return getattr(self.inner, "failed", 0)
-
-
-class Delethink:
+class Delethink(Wrapper):
     """Any memory, with each turn thought in chunks of constant context.
 
     A turn whose first `chunk` ids hold no end goes on from its first `head` and last `tail` ids,
@@ -45,8 +34,6 @@ class Delethink:
     after a turn waits for the turn's end.
     Source: the Markovian Thinker (memory spec A5), whose numbers are the defaults.
     """
-
-    rewrites = True
 
     def __init__(
         self,
@@ -62,17 +49,13 @@ class Delethink:
                 "Delethink needs head >= 0, tail >= 1, chunk > head + tail and max_chunks >= 1, "
                 f"not head={head}, tail={tail}, chunk={chunk}, max_chunks={max_chunks}"
             )
-        self.inner = inner_memory(inner, options)
+        super().__init__(inner, options)
         self.chunk, self.head, self.tail, self.max_chunks = chunk, head, tail, max_chunks
 
     @property
-    def asks(self) -> tuple[str, ...]:
-        """As the inner memory."""
-        return getattr(self.inner, "asks", ())
-
-    def tools(self) -> tuple[Tool, ...]:
-        """The inner memory's."""
-        return self.inner.tools()
+    def rewrites(self) -> bool:
+        """A long turn is shown shortened."""
+        return True
 
     def start(self, log: Log, kit: Kit) -> Thinking:
         """Nothing carried."""

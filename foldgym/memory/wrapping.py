@@ -6,7 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from foldgym.types import Ask, Boundary, Kit, Log, Memory, Message, Ref, Synth, Tool, View
+from foldgym.types import (
+    Ask,
+    Boundary,
+    Kit,
+    Log,
+    Memory,
+    Message,
+    Proposal,
+    Ref,
+    Synth,
+    Tool,
+    ToolCall,
+    View,
+)
 
 REMINDER = "Remember what you were asked: "
 
@@ -31,11 +44,10 @@ def inner_memory(inner: Memory | str, options: Mapping[str, Any] | None) -> Memo
 
 
 @dataclass(frozen=True, slots=True)
-class Reminded:
-    """State of `Reminder`: the inner memory's, and its answer to its own tools."""
+class Wrapped:
+    """Base of the states of memories around another: what the inner state has to say, it says."""
 
     inner: Any
-    reminder: Synth
 
     @property
     def reply(self) -> str:
@@ -47,8 +59,60 @@ class Reminded:
         """The inner memory's refused folds."""
         return getattr(self.inner, "failed", 0)
 
+    @property
+    def proposal(self) -> Proposal | None:
+        """What the inner memory wants of the store."""
+        return getattr(self.inner, "proposal", None)
 
-class Reminder:
+    @property
+    def numbers(self) -> Mapping[str, float]:
+        """The inner memory's counters."""
+        return getattr(self.inner, "numbers", {})
+
+
+class Wrapper:
+    """Base of memories around another: tools, promises and answers are the inner memory's.
+
+    `keeps` says whether it reads and writes a store.
+    """
+
+    def __init__(self, inner: Memory | str, options: Mapping[str, Any] | None = None) -> None:
+        self.inner = inner_memory(inner, options)
+        self.keeps: bool = getattr(self.inner, "keeps", False)
+
+    @property
+    def rewrites(self) -> bool:
+        """As the inner memory."""
+        return self.inner.rewrites
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The inner memory's stop strings."""
+        return getattr(self.inner, "stops", ())
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """Purposes for which the policy writes."""
+        return getattr(self.inner, "asks", ())
+
+    def tools(self) -> tuple[Tool, ...]:
+        """The inner memory's."""
+        return self.inner.tools()
+
+    def answers(self, log: Log, state: Wrapped, call: ToolCall) -> str:
+        """What the inner memory says in the world's place."""
+        answers = getattr(self.inner, "answers", None)
+        return answers(log, state.inner, call) if answers else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reminded(Wrapped):
+    """State of `Reminder`: the inner memory's, and what is said."""
+
+    reminder: Synth
+
+
+class Reminder(Wrapper):
     """Any memory, with a reminder of the task behind every `every`-th turn that it shows.
 
     `text` is what is said; left empty it is the task's last message. Reminders have fixed places,
@@ -65,23 +129,9 @@ class Reminder:
     ) -> None:
         if every < 1:
             raise ValueError(f"Reminder needs every >= 1, not {every}")
-        self.inner = inner_memory(inner, options)
+        super().__init__(inner, options)
         self.every = every
         self.text = text
-
-    @property
-    def rewrites(self) -> bool:
-        """As the inner memory."""
-        return self.inner.rewrites
-
-    @property
-    def asks(self) -> tuple[str, ...]:
-        """As the inner memory."""
-        return getattr(self.inner, "asks", ())
-
-    def tools(self) -> tuple[Tool, ...]:
-        """The inner memory's."""
-        return self.inner.tools()
 
     def start(self, log: Log, kit: Kit) -> Reminded:
         """Writes the reminder once."""

@@ -213,7 +213,8 @@ class Item:
     """Something kept from episode to episode: `Item("sheet/1f", "look first", "env:7:0", born=3)`.
 
     `source` is the id of the trajectory that wrote the text, `born` the merge that took it in,
-    and `uses` counts the merged episodes that made use of it.
+    `uses` counts the episodes that made use of it, and `label_free` says that no reward helped to
+    choose it.
     """
 
     key: str
@@ -221,6 +222,7 @@ class Item:
     source: str = ""
     born: int = 0
     uses: int = 0
+    label_free: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +233,7 @@ class Snapshot:
 
     @property
     def address(self) -> str:
-        rows = [[i.key, i.text, i.source, i.born, i.uses] for i in self.items]
+        rows = [[i.key, i.text, i.source, i.born, i.uses, i.label_free] for i in self.items]
         return blake2b(json.dumps(rows).encode(), digest_size=8).hexdigest()
 
     def under(self, prefix: str) -> tuple[Item, ...]:
