@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
 from itertools import count
 from typing import TypeVar
 
@@ -24,6 +26,15 @@ from foldgym.types import (
 T = TypeVar("T")
 
 
+@dataclass(slots=True)
+class _Queue:
+    """What one lineage asks at once: sessions `taken`, how many are `asking`, the `newest`."""
+
+    taken: set[int] = field(default_factory=set[int])
+    asking: int = 0
+    newest: asyncio.Future[None] | None = None
+
+
 class Cast:
     """Opens the first lineage's session at once and the others when they first speak.
 
@@ -38,7 +49,7 @@ class Cast:
         self._main = policy.open(seed, env)
         self._free = True  # nobody speaks through the first session yet
         self._sessions: dict[tuple[str, Source], Session] = {}
-        self._asking: dict[tuple[str, Source], set[int]] = {}
+        self._queues: dict[tuple[str, Source], _Queue] = {}
         self._busy = 1
 
     @property
@@ -51,19 +62,33 @@ class Cast:
     ) -> Completion:
         """A completion for a lineage; one that asks several times at once has as many sessions.
 
+        Completions come back in the order in which they were asked for, whichever is there first:
+        what is done with them, and who speaks through which session next, depends on no timing.
         Raises `MemoryFault` if there is nobody to ask by="aux".
         """
-        asking = self._asking.setdefault((lineage, by), set())
-        place = next(place for place in count() if place not in asking)
+        queue = self._queues.setdefault((lineage, by), _Queue())
+        place = next(place for place in count() if place not in queue.taken)
         session = self._session(lineage, by, place)
-        alone = not asking or isinstance(session, Aside)
-        asking.add(place)
-        self._expect(0 if alone else 1)
+        counted = not isinstance(session, Aside)
+        earlier, mine = queue.newest, asyncio.get_running_loop().create_future()
+        queue.newest = mine
+        queue.taken.add(place)
+        self._expect(1 if counted and queue.asking else 0)
+        queue.asking += 1
         try:
-            return await session.sample(prompt, sampling)
+            try:
+                await asyncio.sleep(0)  # whoever asks at the same time stands in line by now
+                said = await session.sample(prompt, sampling)
+            finally:
+                queue.asking -= 1
+                self._expect(-1 if counted and queue.asking else 0)
+            if earlier is not None and not earlier.done():
+                await earlier
+            return said
         finally:
-            asking.discard(place)
-            self._expect(0 if not asking or isinstance(session, Aside) else -1)
+            queue.taken.discard(place)
+            if not mine.done():
+                mine.set_result(None)
 
     async def together(self, jobs: Sequence[Awaitable[T]]) -> list[T]:
         """Runs jobs at once, each on lineages of its own; results in the order of `jobs`.

@@ -23,12 +23,13 @@ def cut(
     >>> cut(said, ["<f>"], lambda ids: bytes(ids).decode()).ids
     (97, 60, 102, 62)
     """
-    if not any(stop in decode((*earlier, *said.ids)) for stop in stops):
-        return said
-    for end in range(1, len(said.ids) + 1):
+    before = len(decode(earlier))
+
+    def stopped(end: int) -> bool:
         text = decode((*earlier, *said.ids[:end]))
-        if any(stop in text for stop in stops):
-            break
-    else:
-        end = len(said.ids)
+        return any(text.find(stop, max(0, before + 1 - len(stop))) >= 0 for stop in stops)
+
+    if not stopped(len(said.ids)):
+        return said
+    end = next(end for end in range(1, len(said.ids) + 1) if stopped(end))
     return replace(said, ids=said.ids[:end], logprobs=said.logprobs[:end], finish=Finish.MARKER)

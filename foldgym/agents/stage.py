@@ -11,9 +11,10 @@ from typing import Literal, Protocol, TypeVar
 from foldgym.agents.cast import Cast
 from foldgym.agents.conversation import Limits, converse
 from foldgym.agents.guides import lead
+from foldgym.agents.kit import Loan
 from foldgym.agents.ledger import Ledger
 from foldgym.agents.renderers import Renderer
-from foldgym.agents.transcript import Loan, Transcript
+from foldgym.agents.transcript import Transcript
 from foldgym.memory import FullHistory
 from foldgym.seeding import derive_seed, generator
 from foldgym.types import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -19,3 +19,13 @@ async def gather_or_cancel(jobs: Sequence[Awaitable[T]]) -> list[T]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
+
+
+async def cancelled(tasks: set[asyncio.Task[Any] | None]) -> None:
+    """Cancels all of these but the running one, waits for their end, and empties the set."""
+    others = [task for task in tasks if task and task is not asyncio.current_task()]
+    tasks.clear()
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.gather(*others, return_exceptions=True)

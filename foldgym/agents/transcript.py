@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from foldgym.agents.cast import Cast
 from foldgym.agents.counting import Tally
+from foldgym.agents.kit import Loan, RendererKit
 from foldgym.agents.ledger import REPLAY, Ledger
 from foldgym.agents.markers import cut
 from foldgym.agents.recorder import encode_view, view_messages
 from foldgym.agents.renderers import Renderer
+from foldgym.agents.tasks import cancelled
 from foldgym.memory.views import PLACEHOLDER, squeeze
 from foldgym.tools import Parsed
 from foldgym.types import (
@@ -30,49 +33,13 @@ from foldgym.types import (
     Opening,
     Prompt,
     Proposal,
-    Role,
     Sampling,
-    Scorer,
-    Snapshot,
     Source,
     Synth,
-    Tool,
     ToolCall,
     Turn,
     View,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class RendererKit:
-    """What a memory is lent (`types.Kit`)."""
-
-    budget: Budget
-    renderer: Renderer
-    tools: tuple[Tool, ...] = ()
-    store: Snapshot = field(default_factory=Snapshot)
-    scorer: Callable[[View, Ids], tuple[float, ...]] | None = None
-
-    def synth(self, message: Message, reason: str) -> Synth:
-        """A framed message as ids nobody said."""
-        return Synth(self.renderer.encode(message), reason, (message,))
-
-    def frame(self, role: Role, before: str = "", after: str = "") -> tuple[Synth, Synth]:
-        """A frame whose inside is somebody's recorded ids."""
-        opened, closed = self.renderer.frame(role)
-        encode = self.renderer.tokenizer.encode
-        return (
-            Synth((*opened, *encode(before)), "frame"),
-            Synth((*encode(after), *closed), "frame"),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Loan:
-    """What comes from outside the episode: the store as it is, and who reads probabilities."""
-
-    store: Snapshot = field(default_factory=Snapshot)
-    scorer: Scorer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +78,7 @@ class Transcript:
         lineage: str = "main",
         by: Literal["policy", "aux"] = "policy",
         trainable: bool = True,
-        loan: Loan = Loan(),
+        loan: Loan | None = None,
     ) -> None:
         self.renderer = renderer
         self.memory = memory
@@ -122,7 +89,7 @@ class Transcript:
         self.shortenings: list[Moment] = []  # folds, prunes, clearings: what they left
         self.latest: Moment | None = None  # the last view on which a turn was sampled
         self.proposal: Proposal | None = None
-        self._loan = loan
+        self._loan = loan = loan or Loan()
         self.kit = RendererKit(budget, renderer, self.tools, loan.store, self._scorer())
         self._stops: tuple[str, ...] = tuple(getattr(memory, "stops", ()))
         self._ledger = ledger
@@ -137,6 +104,7 @@ class Transcript:
         self._planted: Ids = ()
         self._turn: int | None = None
         self._thought = 0
+        self._asking: set[asyncio.Task[Any] | None] = set()
         prompt = opening.task.prompt
         self.log.append("task", renderer.open(prompt, self.tools), "env", messages=prompt)
         self._state: Any = memory.start(self.log, self.kit)
@@ -335,6 +303,7 @@ class Transcript:
         by: Literal["policy", "aux"] = "policy",
     ) -> Event | None:
         """Runs a model for the memory (`types.Ask`); by="policy" means whoever speaks here."""
+        self._asking.add(asyncio.current_task())
         prompt, acting = self._prompt(view, purpose), self._encode(self.view())
         room = min(max_tokens, self.budget.max_context - len(prompt.ids))
         if room < 1:
@@ -362,7 +331,10 @@ class Transcript:
     # ------------------------------------------------------------ inside
 
     async def _tell(self, boundary: Boundary) -> None:
-        self._state = await self.memory.on(boundary, self.log, self._state, self.ask)
+        try:
+            self._state = await self.memory.on(boundary, self.log, self._state, self.ask)
+        finally:  # where one of several asks failed, the others end with it
+            await cancelled(self._asking)
 
     async def _shorten(self, at: At, call: ToolCall | None = None) -> int:
         """Tells the memory of a moment to make room; the tokens of the view that it leaves."""

@@ -81,6 +81,21 @@ class MemorySection(Use):
     overflow: Literal["stop", "squeeze"] = "stop"
 
 
+class StoreSection(Section):
+    """What a memory keeps from episode to episode, from `path` on ("": from nothing).
+
+    `writers` are those of a group whose proposals are carried out; beyond `max_items` items or
+    `max_chars` characters `retire` says which go. A `frozen` store is only read.
+    """
+
+    path: str = ""
+    writers: Literal["all", "best", "majority"] = "all"
+    retire: Literal["oldest", "unused"] = "oldest"
+    max_items: Positive = 256
+    max_chars: Positive = 16000
+    frozen: bool = False
+
+
 class RolloutSection(Section):
     """Sampling and limits of an episode. `max_turns` 0 takes the environment's own limit."""
 

@@ -5,7 +5,7 @@ An option given without effect is refused; `dump` leaves such options out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field, model_validator
@@ -27,6 +27,7 @@ from foldgym.config.models import (
     SamplerSection,
     Section,
     SftSection,
+    StoreSection,
     TokenizerSection,
     TrainSection,
     Use,
@@ -35,6 +36,10 @@ from foldgym.config.models import (
 
 WHOLE = "foldgym"  # error type of a message that already names its key
 NEVER_FOLDS = frozenset({"full", "window", "omit", "errors", "mem1", "notes", "edit", "hiagent"})
+WRAPPERS = frozenset(
+    {"delethink", "reminder", "cheatsheet", "cheatsheet_rs", "keys", "vectors", "recursive"}
+)
+STORED = WRAPPERS - {"delethink", "reminder"}
 DIVIDED = ("dr-grpo", "seq-mean-token-sum-norm")
 GROUP_ADVANTAGES = frozenset(
     {"grpo", "dr_grpo", "rloo", "dcpo", "turn_loo", "toolpo", "hicra", "odsw", "clpo"}
@@ -73,6 +78,7 @@ class TrainRun(Run):
 
     policy: PolicySection
     memory: MemorySection = MemorySection()
+    store: StoreSection = StoreSection()
     rollout: RolloutSection = RolloutSection()
     reward: RewardSection = RewardSection()
     sampler: SamplerSection = SamplerSection()
@@ -86,6 +92,7 @@ class TrainRun(Run):
         """Options that have no effect with the chosen parts, each with its reason."""
         yield from super().inert()
         yield from _memory_inert(self.memory)
+        yield from _store_inert(self.store, self.memory)
         yield from _optimiser_inert("optim", self.optim)
         kl, train = self.algorithm.kl, self.train
         if kl.coef == 0:
@@ -119,6 +126,8 @@ class TrainRun(Run):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         _check_room(self.memory)
+        if self.store.frozen and not self.store.path:
+            raise refuse("store.frozen: an empty store stays empty; give store.path too")
         if self.rollout.temperature == 0:
             raise refuse(
                 "rollout.temperature: 0 plays every member of a group alike, so nothing can be "
@@ -209,12 +218,35 @@ def given(run: BaseModel, key: str) -> bool:
 
 
 def _memory_inert(memory: MemorySection) -> Inert:
-    if memory.use in NEVER_FOLDS:
-        yield "memory.soft", f"the memory {memory.use!r} never folds"
-    elif memory.use == "summarise" and memory.kwargs.get("trigger") == "turns":
+    use, kwargs = _layers(memory)[-1]
+    if use in NEVER_FOLDS:
+        yield "memory.soft", f"the memory {use!r} never folds"
+    elif use == "summarise" and kwargs.get("trigger") == "turns":
         yield "memory.soft", 'memory.trigger = "turns" counts turns, not tokens'
-    elif memory.use == "deepagent" and memory.kwargs.get("trigger") == "marker":
+    elif use == "deepagent" and kwargs.get("trigger") == "marker":
         yield "memory.soft", 'memory.trigger = "marker" folds when the policy says so'
+
+
+def _store_inert(store: StoreSection, memory: MemorySection) -> Inert:
+    names = [use for use, _ in _layers(memory)]
+    if not STORED & {*names} and ":" not in names[-1]:  # of a user's own nothing is known
+        known = ", ".join(sorted(STORED))
+        for key in StoreSection.model_fields:
+            yield f"store.{key}", f"memory.use = {memory.use!r} keeps nothing; these do: {known}"
+    elif store.frozen:
+        for key in ("writers", "retire", "max_items", "max_chars"):
+            yield f"store.{key}", "store.frozen is true, so nothing is written"
+
+
+def _layers(memory: MemorySection) -> list[tuple[str, Mapping[str, Any]]]:
+    """Names and options from the outermost memory to the innermost, as far as they are known."""
+    use, kwargs = memory.use, memory.kwargs
+    layers: list[tuple[str, Mapping[str, Any]]] = [(use, kwargs)]
+    while use in WRAPPERS and isinstance(kwargs.get("inner", "full"), str):
+        use, kwargs = kwargs.get("inner", "full"), kwargs.get("options")
+        kwargs = kwargs if isinstance(kwargs, Mapping) else {}
+        layers.append((use, kwargs))
+    return layers
 
 
 def _unused(where: str, section: Use, off: str) -> Inert:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -122,8 +123,9 @@ class DeepAgentFold:
 
     async def _fold(self, log: Log, state: DeepFolded, ask: Ask) -> DeepFolded:
         items, live = self.view(log, state).items, turns_of(log, state.base)
-        written = {kind: await self._write(kind, items, state, ask) for kind in SHAPES}
-        usable = {kind: _body(note) for kind, note in written.items() if note is not None}
+        notes = await asyncio.gather(*(self._write(kind, items, state, ask) for kind in SHAPES))
+        written = zip(SHAPES, notes, strict=True)
+        usable = {kind: _body(note) for kind, note in written if note is not None}
         memories = state.memories | usable
         gone = sum(len(event.token_ids) for turn in live for event in turn)
         old = sum(_size(ref, log) for ref in state.memories.values())

@@ -13,6 +13,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -190,7 +191,8 @@ class Store:
             half.write_text(text, encoding="utf-8")
             half.replace(path)
         except OSError as problem:
-            half.unlink(missing_ok=True)
+            with suppress(OSError):
+                half.unlink(missing_ok=True)
             raise DataError(f"cannot write the store {path}: {problem.strerror}") from None
 
     def read(self, path: str | Path) -> None:

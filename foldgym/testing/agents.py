@@ -6,10 +6,10 @@ import asyncio
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+from foldgym.agents.kit import RendererKit
 from foldgym.agents.recorder import encode_view
 from foldgym.agents.renderers import CompactRenderer, Renderer
 from foldgym.agents.rollout import Limits, Rollout, rollout
-from foldgym.agents.transcript import RendererKit
 from foldgym.envs import registry
 from foldgym.envs.worker import open_worker
 from foldgym.errors import FoldgymError

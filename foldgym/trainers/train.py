@@ -6,6 +6,7 @@ runs/NAME/
     timings.jsonl           seconds of the same steps
     trajectories.jsonl      every episode (schema: `foldgym.records`)
     checkpoints/step-N/     see `foldgym.trainers.checkpoint`
+    store.json              what the memory keeps, as of the newest checkpoint
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from foldgym.agents.evaluate import evaluate, tasks
 from foldgym.agents.rollout import Rollout, Score, rollout
 from foldgym.config import Run, TrainRun, dump, load, plug
 from foldgym.errors import ConfigError, DataError
+from foldgym.memory import Store
 from foldgym.rewards import Rubric, make_rubric
 from foldgym.seeding import derive_seed
 from foldgym.trainers import checkpoint, compose
@@ -40,10 +42,18 @@ from foldgym.trainers.openings import Openings
 from foldgym.trainers.optim import Optim
 from foldgym.trainers.samplers import SAMPLERS, settle
 from foldgym.trainers.values import ValueHead, ValuePredictor
-from foldgym.trainers.wiring import Actor, Worlds, how_to_play, load_actor, policy_folder, worlds
+from foldgym.trainers.wiring import (
+    Actor,
+    Worlds,
+    how_to_play,
+    load_actor,
+    policy_folder,
+    store_of,
+    worlds,
+)
 from foldgym.types import Group, Request, Sampler
 
-RUN_FILE, CHECKPOINTS = "run.toml", "checkpoints"
+RUN_FILE, CHECKPOINTS, STORE = "run.toml", "checkpoints", "store.json"
 Progress = Callable[[int, int, str], None]  # steps done, steps in all, the numbers to watch
 
 
@@ -64,7 +74,13 @@ class Job:
     credit: Crediting
     log: RunLog
     answers: AnswerReader | None = None
+    store: Store | None = None
     step: int = 0
+
+    @property
+    def playing(self) -> Rollout:
+        """How to play now: with the store as it is."""
+        return replace(self.how, store=self.store.head) if self.store else self.how
 
 
 async def improve(job: Job, progress: Progress | None = None) -> None:
@@ -74,9 +90,11 @@ async def improve(job: Job, progress: Progress | None = None) -> None:
         save(job)
     for step in range(job.step + 1, plan.steps + 1):
         clock = Clock()
-        groups, rejected = await collect(job, step)
+        groups, rejected, played = await collect(job, step)
         clock.lap("rollout")
         metrics = summary(groups)
+        if job.store is not None:
+            metrics |= job.store.merge(played)
         batch, found = job.credit.batch(groups, job.step)
         metrics |= found | job.learner.update(batch) | job.sampler.update(groups, rejected)
         clock.lap("update")
@@ -91,10 +109,15 @@ async def improve(job: Job, progress: Progress | None = None) -> None:
             progress(step, plan.steps, headline(metrics))
 
 
-async def collect(job: Job, step: int) -> tuple[list[Group], list[Group]]:
-    """Groups that the sampler accepts, as many as a step wants, and those it rejected."""
+async def collect(job: Job, step: int) -> tuple[list[Group], list[Group], list[Group]]:
+    """Groups that the sampler accepts, as many as a step wants; those it rejected; all as played.
+
+    Every round reads the store as the step found it.
+    """
     accepted: list[Group] = []
     rejected: list[Group] = []
+    played: list[Group] = []
+    how = job.playing
     rounds = 0
 
     async def play(requests: Sequence[Request]) -> list[Group]:
@@ -102,11 +125,12 @@ async def collect(job: Job, step: int) -> tuple[list[Group], list[Group]]:
         seed = derive_seed(job.run.seed, "rollout", step, rounds)
         rounds += 1
         policy = job.actor.policy
-        groups = await rollout(requests, job.mix.open, policy, job.how, seed, job.score)
-        if not job.rubric.needs:
-            return groups
-        limit = job.run.optim.microbatch_tokens
-        return scored(groups, job.rubric, step - 1, job.learner.reader, limit, job.answers)
+        groups = await rollout(requests, job.mix.open, policy, how, seed, job.score)
+        if job.rubric.needs:
+            limit = job.run.optim.microbatch_tokens
+            groups = scored(groups, job.rubric, step - 1, job.learner.reader, limit, job.answers)
+        played.extend(groups)
+        return groups
 
     while len(accepted) < job.run.train.groups:
         requests = job.sampler.plan(step, job.run.train.groups - len(accepted))
@@ -115,7 +139,7 @@ async def collect(job: Job, step: int) -> tuple[list[Group], list[Group]]:
         job.log.trajectories(step, dropped, False)
         accepted += kept
         rejected += dropped
-    return accepted, rejected
+    return accepted, rejected, played
 
 
 async def held_out(job: Job) -> dict[str, float]:
@@ -128,7 +152,7 @@ async def held_out(job: Job) -> dict[str, float]:
     ]
     seed = derive_seed(run.seed, "evaluate")
     report, _ = await evaluate(
-        requests, job.held_out.open, job.actor.policy, job.how, seed, job.score
+        requests, job.held_out.open, job.actor.policy, job.playing, seed, job.score
     )
     found: dict[str, float] = {}
     for env, result in report.envs.items():
@@ -190,6 +214,7 @@ def build(run: TrainRun, folder: Path, found: checkpoint.Checkpoint | None = Non
     answers = answer_reader(rubric, mix, how, actor, run.seed)
     if answers is not None and found is None:  # what a policy became is no reason to refuse it
         check_answers(rubric, mix, how, answers, run.seed)
+    store = store_of(run.store, how.memory, filled=found is None)
     job = Job(
         run,
         folder,
@@ -204,8 +229,11 @@ def build(run: TrainRun, folder: Path, found: checkpoint.Checkpoint | None = Non
         Crediting(parts, learner, sampler, replay, head),
         RunLog(folder, found.state["offsets"] if found else None, run.train.trajectories),
         answers,
+        store,
     )
     if found is not None:
+        if store is not None:
+            store.load(found.state["store"])
         job.step = found.step
         job.sampler.load(found.state["sampler"])
         learner.load(found.tensors["learner"])
@@ -267,6 +295,8 @@ def value_head(parts: compose.Parts, learner: TorchLearner) -> ValueHead:
 def save(job: Job) -> Path:
     """A checkpoint of the step just made."""
     actor, replay, head = job.actor, job.credit.replay, job.credit.head
+    if job.store is not None:
+        job.store.save(job.folder / STORE)
     return checkpoint.save(
         job.folder / CHECKPOINTS,
         job.step,
@@ -278,6 +308,7 @@ def save(job: Job) -> Path:
             "offsets": job.log.offsets(),
             "version": actor.policy.version,
             "replay": None if replay is None else replay.state(),
+            "store": None if job.store is None else job.store.state(),
         },
         {
             "learner": job.learner.state(),

@@ -15,11 +15,18 @@ from foldgym.agents.engines.tokenizer import Tokenizer
 from foldgym.agents.engines.torch_engine import TorchPolicy
 from foldgym.agents.renderers import RENDERERS, Renderer, make_renderer
 from foldgym.agents.rollout import Limits, OpenEnv, Rollout
-from foldgym.config import EnvSection, MemorySection, PolicySection, RolloutSection, plug
+from foldgym.config import (
+    EnvSection,
+    MemorySection,
+    PolicySection,
+    RolloutSection,
+    StoreSection,
+    plug,
+)
 from foldgym.envs import registry
 from foldgym.envs.worker import open_worker
 from foldgym.errors import CheckpointError, ConfigError, UnknownName
-from foldgym.memory import MEMORIES
+from foldgym.memory import MEMORIES, Store
 from foldgym.trainers.checkpoint import latest
 from foldgym.types import Budget, EnvHandle, Memory, Request, Sampling
 
@@ -179,6 +186,27 @@ def memory_of(section: MemorySection) -> Callable[[], Memory]:
     except ValueError as problem:
         raise ConfigError(f"memory: {problem}") from None
     return make
+
+
+def store_of(
+    section: StoreSection, make: Callable[[], Memory], *, filled: bool = True
+) -> Store | None:
+    """The store of a memory that keeps one, None for the others; `filled` from `section.path`.
+
+    Raises `ConfigError` if the section is of no use to this memory, `DataError` for the file.
+    """
+    memory = make()
+    if not getattr(memory, "keeps", False):
+        if section != StoreSection():
+            raise ConfigError(
+                f"store: has no effect: the memory {type(memory).__name__} keeps nothing from "
+                "episode to episode (one that does says `keeps = True`); remove it"
+            )
+        return None
+    store = Store(**section.model_dump(exclude={"path"}))
+    if section.path and filled:
+        store.read(section.path)
+    return store
 
 
 def budget_of(section: MemorySection) -> Budget:

@@ -98,7 +98,7 @@ def test_a_call_made_before_a_fold_can_be_made_again_after_it() -> None:
     memories = ["events", "work", "tools"]
     policy, trajectory = played(
         lambda: DeepAgentFold(max_tokens=32),
-        ["look left", "fold_thought", *[each for each in memories for _ in range(2)], "look left"],
+        ["look left", "fold_thought", *memories, *memories, "look left"],
         turns=3,
     )
     assert witness(trajectory) == sum(len(ids) for _, ids in policy.calls)

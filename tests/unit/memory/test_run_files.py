@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from foldgym.config import parse_memory, plug
-from foldgym.config.runs import NEVER_FOLDS
+from foldgym.config import TrainRun, dump, parse, parse_memory, plug
+from foldgym.config.runs import NEVER_FOLDS, STORED, WRAPPERS
 from foldgym.errors import ConfigError
 from foldgym.memory import MEMORIES
 
@@ -24,6 +24,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "deepagent": {"max_folds": 2, "trigger": "marker", "max_tokens": 64, "fallback": "refuse"},
     "delethink": {"chunk": 64, "head": 4, "tail": 28, "max_chunks": 3},
     "reminder": {"every": 2, "text": "Go on."},
+    "cheatsheet": {"max_tokens": 64, "by": "aux", "copy": "trust"},
+    "cheatsheet_rs": {"top": 2, "max_tokens": 64, "copy": "refuse"},
+    "keys": {"top": 2},
+    "vectors": {"top": 2},
+    "recursive": {"max_tokens": 64, "instruction": "Sum up."},
 }
 
 
@@ -64,4 +69,48 @@ def test_values_of_the_wrong_kind_are_refused(use: str, option: str, value: obje
 
 
 def test_memories_that_look_at_no_soft_limit_say_so() -> None:
-    assert set(MEMORIES) - NEVER_FOLDS == {"summarise", "deepagent", "delethink", "reminder"}
+    assert set(MEMORIES) - NEVER_FOLDS - WRAPPERS == {"summarise", "deepagent"}
+    assert {name for name in MEMORIES if hasattr(made(name), "inner")} == WRAPPERS
+    assert {name for name in MEMORIES if getattr(made(name), "keeps", False)} == STORED
+
+
+@pytest.mark.parametrize(
+    ("memory", "refused"),
+    [
+        ('use = "keys"', "the memory 'full' never folds"),
+        ('use = "keys"\ninner = "summarise"', ""),
+        ('use = "reminder"\ninner = "keys"\noptions = {inner = "omit"}', "'omit' never folds"),
+        ('use = "mine:Memory"', ""),
+    ],
+)
+def test_the_innermost_memory_decides_about_the_soft_limit(memory: str, refused: str) -> None:
+    text = f'output = "x"\n[policy]\npath = "p"\n[[envs]]\nname = "w"\n[memory]\n{memory}\n'
+    if not refused:
+        assert parse(TrainRun, text + "soft = 0.5").memory.soft == 0.5
+        return
+    with pytest.raises(ConfigError, match=refused):
+        parse(TrainRun, text + "soft = 0.5")
+
+
+@pytest.mark.parametrize(
+    ("memory", "store", "refused"),
+    [
+        ("full", "max_items = 3", r"store\.max_items: has no effect: memory\.use = 'full' keeps"),
+        ("cheatsheet", "max_items = 3", ""),
+        ("cheatsheet", "frozen = true", r"store\.frozen: an empty store stays empty"),
+        ("cheatsheet", 'frozen = true\npath = "s.json"', ""),
+        ("keys", 'frozen = true\npath = "s"\nretire = "unused"', r"store\.retire: has no effect"),
+        ("recursive", 'writers = "most"', r"store\.writers: \"most\" is not allowed"),
+    ],
+)
+def test_a_store_stands_only_beside_a_memory_that_keeps_something(
+    memory: str, store: str, refused: str
+) -> None:
+    text = f'output = "x"\n[policy]\npath = "p"\n[[envs]]\nname = "w"\n[memory]\nuse = "{memory}"\n'
+    text += f"[store]\n{store}\n"
+    if not refused:
+        run = parse(TrainRun, text)
+        assert parse(TrainRun, dump(run)) == run
+        return
+    with pytest.raises(ConfigError, match=refused):
+        parse(TrainRun, text)

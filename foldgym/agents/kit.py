@@ -1,0 +1,51 @@
+"""What a memory is lent: ids for its words, the store, and who reads probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from foldgym.agents.renderers import Renderer
+from foldgym.types import (
+    Budget,
+    Ids,
+    Message,
+    Role,
+    Scorer,
+    Snapshot,
+    Synth,
+    Tool,
+    View,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RendererKit:
+    """What a memory is lent (`types.Kit`)."""
+
+    budget: Budget
+    renderer: Renderer
+    tools: tuple[Tool, ...] = ()
+    store: Snapshot = field(default_factory=Snapshot)
+    scorer: Callable[[View, Ids], tuple[float, ...]] | None = None
+
+    def synth(self, message: Message, reason: str) -> Synth:
+        """A framed message as ids nobody said."""
+        return Synth(self.renderer.encode(message), reason, (message,))
+
+    def frame(self, role: Role, before: str = "", after: str = "") -> tuple[Synth, Synth]:
+        """A frame whose inside is somebody's recorded ids."""
+        opened, closed = self.renderer.frame(role)
+        encode = self.renderer.tokenizer.encode
+        return (
+            Synth((*opened, *encode(before)), "frame"),
+            Synth((*encode(after), *closed), "frame"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Loan:
+    """What comes from outside the episode: the store as it is, and who reads probabilities."""
+
+    store: Snapshot = field(default_factory=Snapshot)
+    scorer: Scorer | None = None
