@@ -84,8 +84,15 @@ class Told:
     k-th written note is the id 700 + k and an end token 1. `asked` are the prompts, as numbers.
     """
 
-    def __init__(self, memory: Memory, log: Log, writes: Sequence[str | None] = ()) -> None:
-        self.memory, self.log, self.kit = memory, log, Kit()
+    def __init__(
+        self,
+        memory: Memory,
+        log: Log,
+        writes: Sequence[str | None] = (),
+        store: Snapshot | None = None,
+        scorer: Any = None,
+    ) -> None:
+        self.memory, self.log, self.kit = memory, log, Kit(store, scorer)
         self.writes, self.asked = list(writes), list[list[int]]()
         self.purposes: list[str] = []
         self.state: Any = memory.start(log, self.kit)
