@@ -101,7 +101,7 @@ class Cell:
         names = ("recall", "kept", "kept_at_last", "gain", "loss")
         return {
             "setting": self.setting,
-            "context": self.context,
+            "context": self.context if self.context < 1 << 40 else None,
             **self.report.to_table(),
             "costs": dict(self.costs),
             **{n: each and each.to_table() for n, each in zip(names, numbers, strict=True)},

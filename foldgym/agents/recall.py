@@ -22,20 +22,22 @@ from foldgym.seeding import derive_seed, generator
 from foldgym.types import EnvHandle, Evidence, Log, Message, Policy, Prompt, Sampling, View
 
 PROBE = "probe"  # the purpose of prompts that are no part of an episode
+ANSWER = 16  # tokens of the reserve that a question leaves to its answer
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """A prompt (None: it did not fit), its one right answer, and whether that was given.
 
-    `age` counts turns from the one in which the answer was last said to the newest, which is 1;
-    `folds` the shortenings since.
+    `room` is what the context has left for an answer. `age` counts turns from the one in which the
+    answer was last said to the newest, which is 1; `folds` the shortenings since.
     """
 
     prompt: Prompt | None
     answer: str
     age: int
     folds: int
+    room: int = 0
     right: bool = False
 
 
@@ -78,7 +80,8 @@ class Recorder:
                 able = [each for each in said if each[0].question]
                 for fact, age, folds in rng.sample(able, min(self.most, len(able))):
                     prompt = probe(talk, moment, fact.question)
-                    questions.append(Question(prompt, fact.answer, age, folds))
+                    room = talk.budget.max_context - len(prompt.ids) if prompt else 0
+                    questions.append(Question(prompt, fact.answer, age, folds, room))
                 needed = [fact for fact, _, _ in said if fact.needed]
                 (at_last if moment is talk.latest else kept).append(_kept(needed, talk, moment))
         self.found[episode.id] = Recollection(
@@ -92,12 +95,16 @@ def look(talk: Transcript, at: Moment) -> View:
 
 
 def probe(talk: Transcript, at: Moment, question: str) -> Prompt | None:
-    """The prompt of a question on what was shown at a moment; None when it does not fit."""
+    """The prompt of a question on what was shown at a moment; None when it does not fit.
+
+    It may take of the budget's reserve what a short answer does not need.
+    """
     view = View((*look(talk, at).items, talk.kit.synth(Message("user", question), PROBE)))
     budget, blank = talk.budget, talk.kit.synth(PLACEHOLDER, PROBE)
+    limit = max(budget.hard_limit, budget.max_context - ANSWER)
 
     def fits(view: View) -> bool:
-        return len(encode_view(view, talk.log, talk.renderer)) <= budget.hard_limit
+        return len(encode_view(view, talk.log, talk.renderer)) <= limit
 
     if not fits(view):
         smaller = squeeze(view, talk.log, blank, fits) if budget.overflow == "squeeze" else None
@@ -188,7 +195,8 @@ async def _asked(
         question = part[place][1]
         assert question.prompt is not None
         try:
-            said = await sessions[place].sample(question.prompt, sampling)
+            most = min(sampling.max_tokens, question.room)
+            said = await sessions[place].sample(question.prompt, replace(sampling, max_tokens=most))
         finally:
             sessions[place].close()
         message = said.message

@@ -7,6 +7,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from foldgym import console
+from foldgym.cli import memory_report
 from foldgym.cli.options import add_json, at_least, write_json
 from foldgym.cli.players import (
     Player,
@@ -30,14 +31,17 @@ def run_eval(parser: argparse.ArgumentParser, words: list[str]) -> int:
         "--policy",
         required=True,
         metavar="P",
-        help="a checkpoint folder, expert:STYLE, random or silent",
+        help="a checkpoint folder, expert:STYLE, random, silent or reader",
     )
     _shared(parser)
+    memory_report.add_memory_report(parser)
     parser.add_argument("--trajectories", metavar="FILE", help="also write all episodes as JSONL")
     args = parser.parse_args(words)
     world = open_world(args)
     world.check(args.policy)
     player = load_player(args.policy, args.device, args.threads)
+    if memory_report.wanted(args, player):
+        return memory_report.run(args, player, world)
     report = _play(args, player, world, player.name)
     if write_json(args.json, report.to_table()):
         for env in report.envs.values():

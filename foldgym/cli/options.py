@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -86,7 +87,8 @@ def write_json(target: str | None, value: Json) -> bool:
         half.write_text(text, encoding="utf-8")
         half.replace(path)
     except OSError as problem:
-        half.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # there may not even be a folder
+            half.unlink(missing_ok=True)
         raise DataError(f"cannot write {path}: {problem.strerror}") from None
     return True
 

@@ -22,12 +22,12 @@ from foldgym.errors import ConfigError, MissingExtra, UnknownName, UserError
 if TYPE_CHECKING:
     from foldgym.agents.renderers import Renderer
     from foldgym.agents.rollout import Rollout
-    from foldgym.config import TrainRun
+    from foldgym.config import MemorySection, TrainRun
     from foldgym.envs.registry import EnvSpec, Maker
     from foldgym.types import EnvHandle, Policy, Request
 
-SCRIPTED = ("expert", "random", "silent")
-_LIMITLESS = 1 << 40  # scripted players have no context to run out of
+SCRIPTED = ("expert", "random", "silent", "reader")
+LIMITLESS = 1 << 40  # scripted players have no context to run out of
 _TURNS = 32  # where an environment sets no limit
 
 
@@ -62,7 +62,13 @@ class World:
         return {name: maker.spec for name, maker in self.makers.items()}
 
     def check(self, policy: str) -> None:
-        """Raises `UnknownName` if `policy` is an expert of a style that an environment lacks."""
+        """Raises `UserError` if `policy` is scripted and does not know one of the environments."""
+        for env in self.specs if policy == "reader" else ():
+            made = self.makers[env]()
+            names = [tool.name for tool in made.tools]
+            made.close()
+            if names != ["search", "answer"]:
+                raise UserError(f"reader plays chain questions with search and answer, not {env}")
         kind, _, style = policy.partition(":")
         for env, styles in self.experts.items() if kind == "expert" else ():
             if (style or "optimal") not in styles:
@@ -113,7 +119,7 @@ def add_play(parser: argparse.ArgumentParser, *, sampled: float) -> None:
         nargs="+",
         metavar=("NAME", "KEY=VALUE"),
         help="what a policy is shown of its past, with options as in a run file's [memory] "
-        "(as trained, or full)",
+        "(as trained, or full); for `eval` also several: full,window:turns=2",
     )
     add("--retries", type=at_least(0), default=1, help="after a failure of ours (1)")
     add("--concurrency", type=at_least(1), default=64, help="episodes at once (64)")
@@ -122,35 +128,54 @@ def add_play(parser: argparse.ArgumentParser, *, sampled: float) -> None:
 
 
 def load_player(name: str, device: str = "cpu", threads: int = 0) -> Player:
-    """A checkpoint folder, or one of `expert:STYLE`, `random`, `silent`.
+    """A checkpoint folder, or one of `expert:STYLE`, `random`, `silent`, `reader`.
 
     Raises `UserError` that says which of the two went wrong.
     """
     if name.partition(":")[0] in SCRIPTED and not Path(name).is_dir():
         return _scripted(name)
     if not Path(name).exists():
-        known = ["expert:optimal", "expert:hasty", "random", "silent"]
+        known = ["expert:optimal", "expert:hasty", "random", "silent", "reader"]
         raise UnknownName("policy", name, known, "Or give a checkpoint folder that exists.")
     return _checkpoint(name, device, threads)
 
 
 def how(args: argparse.Namespace, player: Player, world: World) -> Rollout:
-    """The rollout that the options of `add_play` describe."""
+    """The rollout that the options of `add_play` describe, with one memory."""
+    from foldgym.cli.memories import chosen
+    from foldgym.config import MemorySection
+
+    trained = player.trained
+    if args.memory:
+        choices = chosen(args.memory, trained)
+        if len(choices) > 1:
+            raise ConfigError(
+                f"--memory: {len(choices)} memories, and only one can play here; "
+                "`foldgym eval` compares several"
+            )
+        return rollout_with(choices[0].section, args, player, world)
+    if trained and trained.memory.use != "full":
+        use = trained.memory.use
+        console.note(f"{player.name} plays with the memory it was trained with: {use}")
+    return rollout_with(trained.memory if trained else MemorySection(), args, player, world)
+
+
+def rollout_with(
+    section: MemorySection, args: argparse.Namespace, player: Player, world: World
+) -> Rollout:
+    """The rollout that the options of `add_play` describe, with this memory."""
     from foldgym.agents.rollout import Limits, Rollout
-    from foldgym.config import MemorySection, given, parse_memory, plug
+    from foldgym.config import given, plug
     from foldgym.memory import MEMORIES
     from foldgym.types import Budget, Sampling
 
+    if section.kwargs.get("by") == "aux":
+        raise ConfigError('--memory: by="aux" needs an auxiliary policy, and there is none here')
     trained = player.trained
-    section = trained.memory if trained else MemorySection()
-    if args.memory:
-        section = parse_memory(args.memory[0], settings(args.memory[1:], "--memory"))
-    elif trained and trained.memory.use != "full":
-        console.note(f"{player.name} plays with the memory it was trained with: {section.use}")
     limits = trained.rollout if trained else None
     tokens = args.max_tokens or (limits.max_tokens if limits else 64)
-    asked = section.max_context if trained or given(section, "max_context") else _LIMITLESS
-    context = min(asked, args.max_context or _LIMITLESS, player.max_context)
+    asked = section.max_context if trained or given(section, "max_context") else LIMITLESS
+    context = min(asked, args.max_context or LIMITLESS, player.max_context)
     reserve = section.reserve if trained or given(section, "reserve") else tokens
     make_memory = plug("memory", section, MEMORIES, "--memory")
     try:
@@ -216,8 +241,11 @@ def _scripted(name: str) -> Player:
     from foldgym.agents.engines.scripted import scripted_policy
     from foldgym.agents.renderers import CompactRenderer
     from foldgym.testing.doubles import ByteTokenizer
+    from foldgym.testing.readers import Reader
 
-    return Player(name, scripted_policy(name), CompactRenderer(ByteTokenizer()), _LIMITLESS)
+    renderer = CompactRenderer(ByteTokenizer())
+    policy = Reader(renderer) if name == "reader" else scripted_policy(name)
+    return Player(name, policy, renderer, LIMITLESS)
 
 
 def _checkpoint(name: str, device: str, threads: int) -> Player:
@@ -232,7 +260,7 @@ def _checkpoint(name: str, device: str, threads: int) -> Player:
     if device != "cpu" and not torch.cuda.is_available():
         raise UserError(f"--device {device}: torch sees no GPU here; use --device cpu")
     actor = load_actor(PolicySection(path=name, device=device, threads=threads))
-    context = int(min(actor.policy.max_positions, _LIMITLESS))
+    context = int(min(actor.policy.max_positions, LIMITLESS))
     return Player(name, actor.policy, actor.renderer, context, _trained(Path(name)))
 
 

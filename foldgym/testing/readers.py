@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 
 from foldgym.agents.renderers import Renderer
+from foldgym.envs.chains import Fact
 from foldgym.tools import call
 from foldgym.types import Completion, EnvHandle, Message, Prompt, Sampling, Session
 
@@ -22,8 +23,9 @@ UNKNOWN = "unknown"
 class Reader:
     """A `Policy`. Asked to act it answers, or searches for the first fact that it does not see.
 
-    Asked for notes it copies the facts it sees, the newest first, as many as fit; any other
-    question it answers from what it sees, or with "unknown". `renderer` must be the rollout's.
+    Asked for notes it copies what it sees of the chain, the newest fact first, as much as fits; any
+    other question it answers from what it sees, or with "unknown". `renderer` must be the
+    rollout's.
     """
 
     renderer: Renderer
@@ -42,25 +44,28 @@ class _Reading:
         text = self.renderer.tokenizer.decode(prompt.ids)
         facts = {(found[1], found[2]): found[3] for found in _FACT.finditer(text)}
         asked = list(_QUESTION.finditer(text))
-        if prompt.purpose not in ("act", "probe"):
-            return Completion(message=Message("assistant", self._notes(text, sampling.max_tokens)))
         if not asked:
             return Completion(message=Message("assistant"))
-        question = asked[0 if prompt.purpose == "act" else -1]
-        found, relation, name = _walk(question[1], question[2], facts)
-        if prompt.purpose == "probe":
-            return Completion(message=Message("assistant", UNKNOWN if relation else found))
-        if relation:
-            return Completion(message=call("search", query=f"{name} {relation}"))
-        return Completion(message=call("answer", text=found))
+        question = asked[-1 if prompt.purpose == "probe" else 0]
+        walked, relation = _walk(question[1], question[2], facts)
+        found = walked[-1].value if walked else question[2]
+        if prompt.purpose == "act":
+            if relation:
+                return Completion(message=call("search", query=f"{found} {relation}"))
+            return Completion(message=call("answer", text=found))
+        if prompt.purpose != "probe":
+            found = self._notes(walked, sampling.max_tokens)
+        elif relation:
+            found = UNKNOWN
+        return Completion(message=Message("assistant", found))
 
     def close(self) -> None:
         """Nothing is held."""
 
-    def _notes(self, text: str, most: int) -> str:
-        sentences = [match.group() for match in _FACT.finditer(text)]
+    def _notes(self, walked: list[Fact], most: int) -> str:
         notes = ""
-        for sentence in dict.fromkeys(reversed(sentences)):
+        for fact in reversed(walked):
+            sentence = fact.document.text
             longer = f"{notes} {sentence}".strip()
             if len(self.renderer.say(Message("assistant", longer), ())) > most:
                 break
@@ -68,10 +73,12 @@ class _Reading:
         return notes
 
 
-def _walk(path: str, subject: str, facts: dict[tuple[str, str], str]) -> tuple[str, str, str]:
-    """Where the facts lead; then the relation and the subject of the first that is missing."""
+def _walk(path: str, subject: str, facts: dict[tuple[str, str], str]) -> tuple[list[Fact], str]:
+    """The facts of the chain as far as they are known, and the relation that is missing then."""
+    walked: list[Fact] = []
     for relation in reversed(path.removesuffix(" of ").split(" of ")):
         if (relation, subject) not in facts:
-            return subject, relation, subject
-        subject = facts[relation, subject]
-    return subject, "", ""
+            return walked, relation
+        walked.append(Fact(relation, subject, facts[relation, subject]))
+        subject = walked[-1].value
+    return walked, ""

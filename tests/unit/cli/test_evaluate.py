@@ -134,6 +134,7 @@ def test_compare_exits_1_when_b_is_worse(capsys: pytest.CaptureFixture[str]) -> 
         (["--policy", "silent", "--env", GUESS, "--memory", "window", "turn=2"], ["'turns'"]),
         (["--policy", "silent", "--env", GUESS, "--memory", "window", "turns=0"], ["turns >= 1"]),
         (["--policy", "silent", "--env", GUESS, "--json", "x.toml"], ["x.toml", "--json last"]),
+        (["--policy", "silent", "--env", GUESS, "--json", "/dev/null/x/y"], ["cannot write"]),
     ],
 )  # fmt: skip
 def test_mistakes(capsys: pytest.CaptureFixture[str], words: list[str], parts: list[str]) -> None:
