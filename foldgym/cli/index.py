@@ -1,4 +1,4 @@
-"""`foldgym index build|query|serve`: search indexes, on disk and over HTTP."""
+"""`foldgym index build|query|serve|invent`: search indexes, on disk and over HTTP."""
 
 from __future__ import annotations
 
@@ -52,6 +52,11 @@ def run_index(parser: argparse.ArgumentParser, words: list[str]) -> int:
     serve.add_argument("--port", type=at_least(0), default=8000, help="to listen on (8000); 0: any")
     what = "hits for a request that names no number (3)"
     serve.add_argument("--topk", type=at_least(1), default=3, help=what)
+    invent = command("invent", _invent, "write the pages of an invented world as a corpus")
+    what = "the world: people=100000 world=3 aliases=0.2 and others of FictionalQA"
+    invent.add_argument("settings", metavar="KEY=VALUE", nargs="*", help=what)
+    what = "JSON lines to write, .gz to pack them; must not exist"
+    invent.add_argument("--output", metavar="FILE", required=True, help=what)
     for each in (build, query, serve):
         what = "an option of the engine or client: --set k1=1.2"
         each.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=what)
@@ -159,6 +164,16 @@ def _serve(args: argparse.Namespace) -> int:
         server.run()
     finally:
         index.close()
+    return 0
+
+
+def _invent(args: argparse.Namespace) -> int:
+    from foldgym.envs.qa.corpus import world_of, write_corpus
+
+    world = world_of(settings(args.settings, "KEY=VALUE"))
+    with console.progress(world.entities, "inventing, entities") as bar:
+        pages = write_corpus(world, args.output, bar)
+    console.say(f"{args.output}: {pages} pages about {world.entities} entities")
     return 0
 
 

@@ -16,6 +16,7 @@ from foldgym.envs.qa.world import UNKNOWN, Case, Lead, Library, SearchWorld
 from foldgym.errors import UnknownName, UserError
 
 _TRIES = 2000
+MISSING = 0.15  # share of facts that no page states, where a question may be unanswerable
 _LATER = " Where pages disagree, the later year is right."
 _UNKNOWN = f" If no page tells, answer {UNKNOWN}."
 MOST_HOPS = max(paths())
@@ -62,32 +63,30 @@ class FictionalQA(SearchWorld):
         **play: Any,
     ) -> None:
         super().__init__(**play)
-        if split not in SPLITS:
-            raise UnknownName("split", split, SPLITS)
-        for name, share in (
-            ("aliases", aliases),
-            ("unanswerable", unanswerable),
-            ("disputed", disputed),
-        ):
-            if not 0 <= share <= 1:
-                raise UserError(f"{name} is a share, from 0 to 1, not {share}")
-        if people < 4 or filler < 0 or distractors < 0:
-            raise UserError(
-                "a world holds at least 4 people and no negative number of filler or distractors, "
-                f"not {people}, {filler} and {distractors}"
-            )
+        if not 0 <= unanswerable <= 1:
+            raise UserError(f"unanswerable is a share, from 0 to 1, not {unanswerable}")
         if index and world is None:
             raise UserError(f"index {index!r} has no effect without the `world` that it holds")
         if people + distractors > MOST_PAGES and not index:
             raise UserError(
-                f"{people} people are more than is indexed in memory ({MOST_PAGES} pages); make an "
-                "index with `foldgym index build` and give its folder as `index`"
+                f"{people} people are more than is indexed in memory ({MOST_PAGES} pages); write "
+                "them with `foldgym index invent`, index them with `foldgym index build` and give "
+                "its folder as `index`"
             )
         self.mix = _mix(hops)
         self.split, self.world, self.index = split, world, index
         self.unanswerable = unanswerable
-        missing = 0.15 if unanswerable else 0.0
-        self._settings = (split, people, aliases, missing, disputed, filler, distractors)
+        self._settings = tuple(
+            settings_of(
+                split=split,
+                people=people,
+                aliases=aliases,
+                unanswerable=unanswerable,
+                disputed=disputed,
+                filler=filler,
+                distractors=distractors,
+            ).items()
+        )
 
     def draw(self, rng: random.Random) -> str:
         """The numbers of a world and of a question."""
@@ -171,9 +170,28 @@ def _mix(hops: int | Sequence[float]) -> tuple[float, ...]:
     return mix
 
 
+def settings_of(**given: Any) -> dict[str, Any]:
+    """The settings of an `Invented` from those of a `FictionalQA`. Raises `UserError`."""
+    settings: dict[str, Any] = {"split": "train", "people": 32, **given}
+    if settings["split"] not in SPLITS:
+        raise UnknownName("split", str(settings["split"]), SPLITS)
+    for name in ("aliases", "disputed"):
+        if not 0 <= settings.get(name, 0) <= 1:
+            raise UserError(f"{name} is a share, from 0 to 1, not {settings[name]}")
+    fewest = (settings["people"], settings.get("filler", 0), settings.get("distractors", 0))
+    if fewest[0] < 4 or min(fewest[1:]) < 0:
+        raise UserError(
+            "a world holds at least 4 people and no negative number of filler or distractors, "
+            f"not {fewest[0]}, {fewest[1]} and {fewest[2]}"
+        )
+    if settings.pop("unanswerable", 0):
+        settings["missing"] = MISSING
+    return settings
+
+
 @lru_cache(maxsize=256)
-def _world(number: int, settings: tuple[Any, ...]) -> Invented:
-    return Invented(number, *settings)
+def _world(number: int, settings: tuple[tuple[str, Any], ...]) -> Invented:
+    return Invented(number, **dict(settings))
 
 
 @lru_cache(maxsize=64)

@@ -167,15 +167,27 @@ class Invented:
 
     # ------------------------------------------------------------ pages
 
+    @property
+    def entities(self) -> int:
+        """How many there are of all kinds."""
+        return self._offsets[""]
+
     def pages(self) -> Iterator[Document]:
         """Every page, in a fixed order."""
         for kind in KINDS:
             for index in range(self.count(kind)):
-                entity = Entity(kind, index)
-                yield self.page(entity)
-                if self.alias(entity):
-                    yield self.alias_page(entity)
-                yield from self._registers(entity)
+                yield from self.about(Entity(kind, index))
+        yield from self.notes()
+
+    def about(self, entity: Entity) -> Iterator[Document]:
+        """Its page, the page of its second name, and older pages that dispute its facts."""
+        yield self.page(entity)
+        if self.alias(entity):
+            yield self.alias_page(entity)
+        yield from self._registers(entity)
+
+    def notes(self) -> Iterator[Document]:
+        """The pages that answer nothing."""
         for number in range(self.distractors):
             yield self._note(number)
 
