@@ -66,6 +66,14 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     rich.print(shown)
 
 
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """The same as a table in Markdown, to be kept in a file."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    for line in lines:
+        cells = ["" if cell is None else _cell(cell).replace("|", "\\|") for cell in line]
+        say(f"| {' | '.join(cells)} |")
+
+
 @contextmanager
 def progress(total: int, label: str) -> Generator[Advance]:
     """`with progress(100, "episodes") as advance: advance(); advance(2, "reward 0.5")`.

@@ -17,10 +17,11 @@ from foldgym.cli.options import (
     transforms,
     write_json,
 )
+from foldgym.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from foldgym.envs.base import Env
-    from foldgym.envs.registry import EnvSpec
+    from foldgym.envs.registry import EnvSpec, Maker
     from foldgym.testing.validate import Standing
 
 NAMES = 'a registered name, "module:Class" or "path/to/file.py:Class"'
@@ -53,7 +54,11 @@ def run_envs(parser: argparse.ArgumentParser, words: list[str]) -> int:
         add_json(each)
     for each in (show, check, play):
         each.add_argument("--seed", type=at_least(0), default=0, help="of the episode (0)")
+    validate.add_argument("--all", action="store_true", help="all registered ones, as without ENV")
     validate.add_argument("--episodes", type=at_least(1), default=32, help="of each player (32)")
+    again = "episodes of each player to play again in a new process, byte for byte (3; 0: none)"
+    validate.add_argument("--again", type=at_least(0), default=3, metavar="N", help=again)
+    validate.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     play.add_argument("--policy", metavar="P", help="a checkpoint folder, expert:STYLE or random")
     play.add_argument("--pause", action="store_true", help="wait for Enter before every step")
     play.add_argument("--temperature", type=temperature, default=0.0, help="of a checkpoint (0)")
@@ -194,33 +199,80 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _validate(args: argparse.Namespace) -> int:
-    from foldgym.envs.registry import maker
-    from foldgym.testing.validate import validate
+    from foldgym.testing.validate import digests_elsewhere, validate
 
-    kwargs = {"transforms": transforms(args.transform), **settings(args.set)}
-    names = _names(args)
+    if args.all and args.env:
+        raise ConfigError(f"--all names every environment; leave out {args.env[0]}")
+    makers = _makers(args)
+    again = min(args.again, args.episodes)
     found: dict[str, list[Standing]] = {}
-    with console.progress(len(names), "validating") as advance:
-        for name in names:
-            found[name] = validate(maker(name, **kwargs), args.episodes)
-            advance()
+    with console.progress(len(makers), "validating") as advance:
+        for name, make in makers.items():
+            found[name] = validate(make, args.episodes, digested=again)
+            advance(note=name)
+    elsewhere = digests_elsewhere(makers, again) if again else {}
     problems = {name: _apart(standings) for name, standings in found.items()}
+    repeats: dict[str, bool | None] = dict.fromkeys(found)
+    for name, digests in elsewhere.items():
+        repeats[name] = digests == [each.digest for each in found[name]]
+        if not repeats[name]:
+            problems[name].append(
+                "the same seeds gave other episodes in a new process: something depends on hash(), "
+                "on a set's order or on a generator that the seed does not reach"
+            )
     table = {
-        name: {"players": [asdict(each) for each in standings], "problems": problems[name]}
+        name: {
+            "players": [asdict(each) for each in standings],
+            "repeats": repeats[name],
+            "problems": problems[name],
+        }
         for name, standings in found.items()
     }
     if write_json(args.json, table):
-        rows = [
-            (name, each.player, each.score, each.success, each.turns)
-            for name, standings in found.items()
-            for each in standings
-        ]
-        title = f"{args.episodes} episodes of each player"
-        console.table(title, ("environment", "player", "score", "success", "turns"), rows)
+        title = f"{args.episodes} episodes of each player: success (score where it differs)"
+        rows = [_standings(name, found[name], repeats[name]) for name in found]
+        if args.markdown:
+            console.markdown(_COLUMNS, rows)
+        else:
+            console.table(title, _COLUMNS, rows)
         for name, lines in problems.items():
             for line in lines:
                 console.say(f"{name}: {line}")
     return int(any(problems.values()))
+
+
+def _makers(args: argparse.Namespace) -> dict[str, Maker]:
+    """Those that were named; of all registered ones, those that can be made without options."""
+    from foldgym.envs.registry import maker
+
+    kwargs = {"transforms": transforms(args.transform), **settings(args.set)}
+    made = {name: maker(name, **kwargs) for name in _names(args)}
+    for name, make in list(made.items()) if not args.env else ():
+        try:
+            make().close()
+        except UserError as problem:
+            if len(made) == 1:
+                raise
+            console.note(f"{name} is left out: {problem}")
+            del made[name]
+    return made
+
+
+_COLUMNS = ("environment", "best expert", "other experts", "random", "nobody", "turns", "repeats")
+
+
+def _standings(name: str, standings: list[Standing], repeats: bool | None) -> tuple[object, ...]:
+    """One row: the best expert, and beside it everyone else."""
+    *experts, chance, nobody = standings
+    others = ", ".join(f"{each.player} {_rate(each)}" for each in experts[1:])
+    best = f"{experts[0].player} {_rate(experts[0])}" if experts else None
+    turns = f"{experts[0].turns:.1f}" if experts else None
+    return (name, best, others, _rate(chance), _rate(nobody), turns, repeats)
+
+
+def _rate(standing: Standing) -> str:
+    success, score = f"{standing.success:.3f}", f"{standing.score:.3f}"
+    return success if success == score else f"{success} ({score})"
 
 
 def _apart(standings: list[Standing]) -> list[str]:

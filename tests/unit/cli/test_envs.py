@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from foldgym.cli.main import main
+from foldgym.envs.registry import specs
 
 DOUBLING = '''
 from foldgym import ToolEnv, tool
@@ -46,6 +47,25 @@ class Generous(Doubling):
     def grade(self):
         return 1.0
 '''
+
+
+MOODY = """
+from foldgym import ToolEnv
+
+class Moody(ToolEnv):
+    max_turns = 1
+    experts = ("optimal",)
+
+    def setup(self, rng):
+        return f"Say {hash('this') % 1000}."
+
+    def respond(self, message):
+        self.finish(float(bool(message.text)))
+        return "ok"
+
+    def expert(self, style, rng):
+        return "anything"
+"""
 
 
 @pytest.fixture
@@ -111,6 +131,75 @@ def test_validate_exits_1_when_doing_nothing_pays(
 ) -> None:
     words = ("envs", "validate", f"{mine}:Generous", "--episodes", "4")
     assert "doing nothing succeeds in 100% of the episodes" in output(capsys, *words, code=1)
+
+
+def test_validate_puts_nobody_beside_the_expert_and_plays_again(
+    capsys: pytest.CaptureFixture[str], mine: str
+) -> None:
+    env = f"{mine}:Doubling"
+    words = ("envs", "validate", env, "--episodes", "5")
+    assert parsed(capsys, *words)[env]["repeats"] is True
+    assert parsed(capsys, *words, "--again", "0")[env]["repeats"] is None
+    shown = output(capsys, *words, "--markdown").splitlines()
+    assert shown[0] == (
+        "| environment | best expert | other experts | random | nobody | turns | repeats |"
+    )
+    cells = [cell.strip() for cell in shown[2].split("|")][1:-1]
+    assert (cells[0], cells[1], cells[2], cells[4]) == (env, "optimal 1.000", "", "0.000")
+    assert cells[5:] == ["1.0", "yes"]
+    assert output(capsys, *words).splitlines()[0] == (
+        "5 episodes of each player: success (score where it differs)"
+    )
+
+
+def test_validate_finds_what_depends_on_the_process(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "moody.py").write_text(MOODY)
+    env = f"{tmp_path}/moody.py:Moody"
+    found = parsed(capsys, "envs", "validate", env, "--episodes", "4", code=1)
+    assert found[env]["repeats"] is False
+    assert "other episodes in a new process" in found[env]["problems"][-1]
+    shown = output(capsys, "envs", "validate", env, "--episodes", "4", "--again", "0")
+    assert "new process" not in shown
+
+
+def test_validate_all_leaves_out_what_needs_options(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["envs", "validate", "--all", "--set", "rooms=4", "--episodes", "2", "--json"]
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert list(json.loads(out)) == ["foldgym/KeyDoor-v0"]  # no other world has rooms
+    assert "foldgym/GuessNumber-v0 is left out: unknown option" in err
+    assert main(["envs", "validate", "--all", "foldgym/KeyDoor-v0"]) == 2
+    assert "--all names every environment" in capsys.readouterr().err
+    assert main(["envs", "validate", "--set", "romms=4"]) == 2
+    assert "unknown option" in capsys.readouterr().err.splitlines()[-1]
+
+
+def standings() -> list[str]:
+    page = Path(__file__).parents[3] / "docs" / "environments.md"
+    lines = page.read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line.startswith("| foldgym/")]
+
+
+def test_the_published_standings_are_of_every_world() -> None:
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in standings()]
+    named = [spec.name for spec in specs() if spec.name.startswith("foldgym/") and not spec.extra]
+    how = "run: foldgym envs validate --all --episodes 200 --markdown"
+    assert [row[0] for row in rows] == named, how
+    for name, best, _, _, nobody, _, repeats in rows:
+        assert best.split()[-1] == "1.000", name
+        assert nobody == "0.000", name
+        assert repeats == "yes", name
+
+
+@pytest.mark.slow
+def test_the_published_standings_are_what_the_command_prints(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["envs", "validate", "--all", "--episodes", "200", "--markdown"]
+    shown = [line for line in output(capsys, *words).splitlines() if "PyDocs" not in line]
+    assert shown[2:] == [line for line in standings() if "PyDocs" not in line]  # any Python's
 
 
 def test_a_person_plays(
