@@ -176,7 +176,13 @@ def _env(args: argparse.Namespace) -> Env:
 def _names(args: argparse.Namespace) -> list[str]:
     from foldgym.envs.registry import specs
 
-    return args.env or [spec.name for spec in specs()]
+    if args.env:
+        return args.env
+    ready = [spec.name for spec in specs(ready=True)]
+    for spec in specs():
+        if spec.name not in ready:
+            console.note(f"{spec.name} is left out: it needs pip install 'foldgym[{spec.extra}]'")
+    return ready
 
 
 def _check(args: argparse.Namespace) -> int:

@@ -32,7 +32,8 @@ class EnvSpec:
 
     `entry` is "module:attribute", "path/to/file.py:attribute" or the class itself. `budget` is in
     seconds of wall clock per call; `max_turns` is a default limit for rollouts, 0 for none;
-    `extra` names the optional dependency group the environment needs.
+    `extra` names the optional dependency group the environment needs, and `needs` the module that
+    comes with it.
     """
 
     name: str
@@ -44,6 +45,7 @@ class EnvSpec:
     splits: tuple[str, ...] = ("train", "val", "test")
     extra: str = ""
     max_turns: int = 0
+    needs: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,14 @@ _BUILT_IN = (
         description="Search, open and look through pages about Python's standard library.",
         budget=120.0,
         max_turns=16,
+    ),
+    EnvSpec(
+        "foldgym/ReasoningGym-v0",
+        "foldgym.envs.reasoning:ReasoningGym",
+        description="One question of a reasoning-gym dataset, scored by its own checker.",
+        extra="reasoning",
+        max_turns=3,
+        needs="reasoning_gym",
     ),
     EnvSpec(
         "foldgym/RunningSum-v0",
@@ -263,10 +273,18 @@ def spec(name: str) -> EnvSpec:
     raise UnknownName("environment", name, _specs, hint)
 
 
-def specs() -> tuple[EnvSpec, ...]:
-    """Every registered environment, plug-ins included, in the order of their names."""
+def specs(ready: bool = False) -> tuple[EnvSpec, ...]:
+    """Every registered environment, plug-ins included, in the order of their names.
+
+    With `ready`, without those that need what is not installed.
+    """
     load_plugins()
-    return tuple(_specs[name] for name in sorted(_specs))
+    found = tuple(_specs[name] for name in sorted(_specs))
+    if not ready:
+        return found
+    return tuple(
+        each for each in found if not each.needs or importlib.util.find_spec(each.needs) is not None
+    )
 
 
 def load_plugins() -> None:

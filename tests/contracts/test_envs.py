@@ -18,7 +18,7 @@ from foldgym.envs.registry import make, register_with_gymnasium, specs
 from foldgym.testing.contracts import Finding, check_env, fuzz_messages
 from foldgym.types import Step, Tool
 
-NAMES = [each.name for each in specs()]
+NAMES = [each.name for each in specs(ready=True)]
 HOSTILE = 20_000
 
 
@@ -66,7 +66,7 @@ import hashlib, sys
 from foldgym.envs.registry import make, specs
 from foldgym.seeding import generator
 
-for spec in specs():
+for spec in specs(ready=True):
     env = make(spec.name)
     seen = hashlib.blake2b()
     for seed in range(2):

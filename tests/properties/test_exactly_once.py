@@ -18,7 +18,9 @@ from foldgym.memory import MEMORIES
 from foldgym.testing.doubles import ByteTokenizer, HashPolicy, PrefixHash, witness
 from foldgym.types import Budget, EnvHandle, Group, Memory, Request, Reward, Sampling, Stop
 
-WORLDS = sorted(spec.name for spec in registry.specs() if spec.name.startswith("foldgym/"))
+WORLDS = sorted(
+    spec.name for spec in registry.specs(ready=True) if spec.name.startswith("foldgym/")
+)
 RENDERERS = {"compact": CompactRenderer, "chatml": ChatMLRenderer}
 VARIANTS: dict[str, list[Callable[[], Memory]]] = {
     name: [make] for name, make in MEMORIES.items()
