@@ -1,7 +1,7 @@
 """Question sets in the formats they are published in, read from files a user has.
 
 `FORMATS` maps a format's name to the function that builds a `Question` from one row. `recognise`
-tells the format from a row's keys. Sources: the projects' own files, see docs/search.md.
+tells the format from a row's keys. Sources: the projects' own files, see docs/search_worlds.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What search worlds search: documents in memory, or an index on disk."""
+"""What search worlds search: documents in memory, an index on disk, or a server."""
 
 from __future__ import annotations
 
@@ -48,6 +48,9 @@ def found(index: Index, query: str, k: int) -> list[Document]:
     return [each for hit in hits if (each := index.document(hit.id)) is not None]
 
 
-def open_library(folder: str) -> Shelves:
-    """The index in a folder, open once in this process. Raises `DataError` if there is none."""
-    return Shelves(shared_index(folder))
+def open_library(where: str) -> Shelves:
+    """The index in a folder or at an address, open once in this process.
+
+    Raises `DataError` if there is none.
+    """
+    return Shelves(shared_index(where))

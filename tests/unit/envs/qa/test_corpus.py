@@ -68,3 +68,28 @@ def test_a_file_that_exists_is_kept(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["index", "invent", "people=4", "--output", str(path)]) == 2
     assert "exists already" in capsys.readouterr().err
     assert path.read_text() == "mine"
+
+
+def test_any_server_of_the_retrieve_protocol_will_do(tmp_path: Path) -> None:
+    from threading import Thread
+
+    from foldgym.envs.qa.invented import Invented
+    from foldgym.search import Bm25
+    from foldgym.search.server import Server
+
+    index = Bm25.of(list(Invented(7, people=20).pages()))
+    server = Server(index, "127.0.0.1", 0, 3)
+    thread = Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        env = FictionalQA(people=20, world=7, index=server.url)
+        for seed in range(5):
+            env.reset(seed=seed)
+            for turn in range(16):
+                step = env.step(env.expert("optimal", random.Random(turn)))
+                if step.terminated:
+                    break
+            assert env.measure()["success"]
+    finally:
+        server.close()
+        thread.join(5)
