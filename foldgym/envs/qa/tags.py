@@ -1,6 +1,6 @@
 """Search-R1's text protocol: `<search>` and `<answer>` in, `<information>` out, byte for byte.
 
-Source: Search-R1's generation loop and prompt, described in docs/search_worlds.md. Its observations stand
+Source: its generation loop and prompt, see docs/search_worlds.md. Observations stand
 between the tags exactly as published, so policies trained there can play here.
 """
 
