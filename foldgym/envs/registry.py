@@ -203,6 +203,11 @@ _BUILT_IN = (
         "foldgym.envs.long.sokoban:Sokoban",
         description="Push boxes onto targets, where a wrong push cannot be undone.",
     ),
+    EnvSpec(
+        "foldgym/Household-v0",
+        "foldgym.envs.household.env:Household",
+        description="Find, clean, heat, cool and put away things by commands, as in ALFWorld.",
+    ),
 )
 _specs: dict[str, EnvSpec] = {each.name: each for each in _BUILT_IN}
 _loaded: list[bool] = []  # not empty once plug-ins were looked for
