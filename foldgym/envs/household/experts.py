@@ -7,7 +7,7 @@ from itertools import islice, product
 
 from foldgym.envs.household.goals import All, Fact, Goal, Not, Some
 from foldgym.envs.household.pddl import Atom
-from foldgym.envs.household.rules import Act, after, reachable, true_in, won
+from foldgym.envs.household.rules import Act, after, reachable, true_in
 from foldgym.envs.household.world import State, World
 
 Literal = tuple[bool, Atom]
@@ -82,24 +82,25 @@ class _Player:
         """What to do until all literals are true; None if that takes more than `most` acts."""
         done: list[Act] = []
         try:
-            while not won(self.world, state):
+            while missing := self._missing(state):
                 if len(done) >= most:
                     return None
-                done.append(self.next(state))
+                done.append(self._next(state, missing))
                 state = after(self.world, state, done[-1])
         except _Stuck:
             return None
         return done
 
-    def next(self, state: State) -> Act:
-        """The one thing to do now."""
-        missing = [
+    def _missing(self, state: State) -> list[Literal]:
+        return [
             (wanted, atom)
             for wanted, atom in self.literals
             if true_in(self.world, state, atom) != wanted
         ]
-        order = sorted(missing, key=lambda each: self._rank(state, each))
-        for wanted, atom in order:
+
+    def _next(self, state: State, missing: Sequence[Literal]) -> Act:
+        """The one thing to do now."""
+        for wanted, atom in sorted(missing, key=lambda each: self._rank(state, each)):
             act = self._towards(state, atom) if wanted else self._against(state, atom)
             if act is not None:
                 return act

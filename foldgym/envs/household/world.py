@@ -166,6 +166,7 @@ def build(problem: Problem, rng: random.Random | None = None) -> World:
         for each in places_of
     }
     movable = able["pickupable"] | {start.held}
+    openable = able["openable"]
     standing = frozenset(problem.facts)
 
     def settled(atom: Atom) -> bool | None:
@@ -177,7 +178,7 @@ def build(problem: Problem, rng: random.Random | None = None) -> World:
             name in ("atlocation", "holdsany")
             or (name in ("inreceptacle", "objectatlocation") and of[0] in movable)
             or (name == "holds" and of[-1] in movable)
-            or (name == "opened" and of[0] in facts.ones("openable"))
+            or (name == "opened" and of[0] in openable)
             or any(of[0] in able[need] for need in CHANGES.get(name, ()))
         )
         return None if changes else atom in standing
@@ -187,7 +188,7 @@ def build(problem: Problem, rng: random.Random | None = None) -> World:
         names=called({each for fact in problem.facts for each in fact[1:]}, rng),
         location={each: several[0] for each, several in places_of.items()},
         beside=facts.lists("receptacleatlocation"),
-        openable=facts.ones("openable"),
+        openable=openable,
         accepts=accepts,
         machines=machines,
         able=able,
