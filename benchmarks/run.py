@@ -21,7 +21,7 @@ from typing import Any
 from foldgym.console import note, table
 
 HERE = Path(__file__).parent
-SUITES = ("envs", "rollout", "engine", "install", "estimators", "credit")
+SUITES = ("envs", "rollout", "engine", "install", "estimators", "credit", "household")
 
 
 def machine() -> dict[str, Any]:

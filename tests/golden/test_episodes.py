@@ -29,7 +29,7 @@ HERE = Path(__file__).parent / "episodes"
 # HiddenSequence, too: their episodes are longer than these, and their files would be large.
 WORLDS = (
     *("Arithmetic", "EscapeRoom", "FictionalChain", "FictionalSearch", "FunctionOperator"),
-    *("GuessNumber", "KeyDoor", "Reactor", "RunningSum", "Saturn", "Sokoban"),
+    *("GuessNumber", "Household", "KeyDoor", "Reactor", "RunningSum", "Saturn", "Sokoban"),
 )
 
 
