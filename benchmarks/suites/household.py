@@ -1,4 +1,4 @@
-"""Steps per second of CPU of the household and of ALFWorld on TextWorld's engine, in the same games.
+"""Steps per CPU second of the household and of ALFWorld on TextWorld's engine, in the same games.
 
 The engine is asked in the oracles' Python (`make oracles`; `FOLDGYM_ORACLES` names another one).
 Without it only our own figures are taken.
