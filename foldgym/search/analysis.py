@@ -36,6 +36,16 @@ class _Lower(dict[int, str]):
 _LOWER = _Lower()
 
 
+class _Terms(dict[str, str]):
+    """The terms of words that were met; forgets all when they become too many."""
+
+    def __missing__(self, word: str) -> str:
+        if len(self) >= MOST_KNOWN:
+            self.clear()
+        self[word] = found = _term(word)
+        return found
+
+
 class English:
     """Text to terms, in order, repeats kept; remembers the terms of words it has met.
 
@@ -46,21 +56,12 @@ class English:
     name = "english"
 
     def __init__(self) -> None:
-        self._known: dict[str, str] = {}
+        self._terms = _Terms()
 
     def __call__(self, text: str) -> list[str]:
         """The terms of `text`."""
-        known = self._known
-        terms: list[str] = []
-        for word in words(text):
-            term = known.get(word)
-            if term is None:
-                if len(known) >= MOST_KNOWN:
-                    known.clear()
-                known[word] = term = _term(word)
-            if term:
-                terms.append(term)
-        return terms
+        terms = self._terms
+        return [term for word in words(text) if (term := terms[word])]
 
 
 def _term(word: str) -> str:

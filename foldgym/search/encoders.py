@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foldgym.config import resolve
-from foldgym.errors import UserError
+from foldgym.errors import DataError, UserError
 from foldgym.search.extras import encodable, optional
 
 BATCH = 64
@@ -37,7 +37,10 @@ def load_encoder(model: str = "", encoder: str | Encoder = "", device: str = "")
             raise UserError("device is for a model; an encoder looks after its own")
         return resolve("encoder", encoder, {}) if isinstance(encoder, str) else encoder
     package = optional("sentence_transformers", f"the model {model!r}", "search-models")
-    loaded = package.SentenceTransformer(model, device=device or None)
+    try:
+        loaded = package.SentenceTransformer(model, device=device or None)
+    except Exception as problem:  # of many kinds: no such folder, no network, no such device
+        raise DataError(f"cannot load the model {model!r}: {problem}") from None
 
     def encode(texts: Sequence[str]) -> Any:
         return loaded.encode(

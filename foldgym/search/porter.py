@@ -7,20 +7,32 @@ letter that is none of a, e, i, o, u and y counts as a consonant, whatever its s
 
 from __future__ import annotations
 
-_STEP2 = (
+_Rules = dict[str, tuple[tuple[str, str], ...]]
+
+
+def _rules(*rules: tuple[str, str]) -> _Rules:
+    """What takes the place of which ending, by the ending's last letter but one."""
+    found: _Rules = {}
+    for ending, instead in rules:
+        found[ending[-2]] = (*found.get(ending[-2], ()), (ending, instead))
+    return found
+
+
+_STEP2 = _rules(
     *(("ational", "ate"), ("tional", "tion"), ("enci", "ence"), ("anci", "ance"), ("izer", "ize")),
     *(("bli", "ble"), ("alli", "al"), ("entli", "ent"), ("eli", "e"), ("ousli", "ous")),
     *(("ization", "ize"), ("ation", "ate"), ("ator", "ate"), ("alism", "al"), ("iveness", "ive")),
     *(("fulness", "ful"), ("ousness", "ous"), ("aliti", "al"), ("iviti", "ive"), ("biliti", "ble")),
     ("logi", "log"),
 )
-_STEP3 = (
+_STEP3 = _rules(
     *(("icate", "ic"), ("ative", ""), ("alize", "al"), ("iciti", "ic"), ("ical", "ic")),
     *(("ful", ""), ("ness", "")),
 )
-_STEP4 = (
-    *("al", "ance", "ence", "er", "ic", "able", "ible", "ant", "ement", "ment", "ent"),
-    *("sion", "tion", "ou", "ism", "ate", "iti", "ous", "ive", "ize"),
+_STEP4 = _rules(
+    *(("al", ""), ("ance", ""), ("ence", ""), ("er", ""), ("ic", ""), ("able", ""), ("ible", "")),
+    *(("ant", ""), ("ement", ""), ("ment", ""), ("ent", ""), ("sion", "s"), ("tion", "t")),
+    *(("ou", ""), ("ism", ""), ("ate", ""), ("iti", ""), ("ous", ""), ("ive", ""), ("ize", "")),
 )
 
 
@@ -95,8 +107,8 @@ def _mend(word: str) -> str:
     return word + "e" if _measure(word) == 1 and _short(word) else word
 
 
-def _replace(word: str, rules: tuple[tuple[str, str], ...]) -> str:
-    for ending, instead in rules:
+def _replace(word: str, rules: _Rules) -> str:
+    for ending, instead in rules.get(word[-2:-1], ()):
         if word.endswith(ending):
             rest = word[: -len(ending)]
             return rest + instead if _measure(rest) > 0 else word
@@ -104,10 +116,9 @@ def _replace(word: str, rules: tuple[tuple[str, str], ...]) -> str:
 
 
 def _drop(word: str) -> str:
-    for ending in _STEP4:
+    for ending, kept in _STEP4.get(word[-2:-1], ()):
         if word.endswith(ending):
-            cut = 3 if ending in ("sion", "tion") else len(ending)
-            rest = word[:-cut]
+            rest = word[: len(word) - len(ending) + len(kept)]
             return rest if _measure(rest) > 1 else word
     return word
 

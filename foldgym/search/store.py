@@ -143,7 +143,7 @@ def _building(folder: Path) -> Generator[Path]:
         except BaseException as problem:
             shutil.rmtree(half, ignore_errors=True)
             if isinstance(problem, OSError):
-                raise DataError(f"cannot build {folder}: {problem.strerror}") from None
+                raise DataError(f"cannot build {folder}: {problem.strerror or problem}") from None
             raise
     finally:
         os.close(lock)

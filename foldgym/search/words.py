@@ -23,20 +23,32 @@ class _Classes(dict[int, str]):
         return found
 
 
+# what the classes below say of ASCII alone, many times as fast
+_ASCII = re.compile(
+    r"\w+(?:(?:(?<=[A-Za-z])[.:'](?=[A-Za-z])|(?<=[0-9])[.,;'](?=[0-9]))\w+)*", re.ASCII
+)
+
+
 def words(text: str) -> list[str]:
     """The words of `text`, in order, as written.
 
     >>> words("O'Neil's 3.5-inch foo_bar, 東京!")
     ["O'Neil's", '3.5', 'inch', 'foo_bar', '東', '京']
     """
-    found: list[str] = []
-    for match in _WORD.finditer(text.translate(_CLASSES)):
-        start, end = match.span()
-        while end - start > MOST_CHARACTERS:
-            found.append(text[start : start + MOST_CHARACTERS])
-            start += MOST_CHARACTERS
-        found.append(text[start:end])
+    if text.isascii():
+        found: list[str] = _ASCII.findall(text)
+        if "_" in text:
+            found = [word for word in found if word.strip("_")]
+    else:
+        classes = text.translate(_CLASSES)
+        found = [text[slice(*match.span())] for match in _WORD.finditer(classes)]
+    if max(map(len, found), default=0) > MOST_CHARACTERS:
+        found = [piece for word in found for piece in _pieces(word)]
     return found
+
+
+def _pieces(word: str) -> list[str]:
+    return [word[at : at + MOST_CHARACTERS] for at in range(0, len(word), MOST_CHARACTERS)]
 
 
 # L letter, H Hebrew letter, D digit, K katakana, U joiner such as "_", I ideograph, S script

@@ -47,6 +47,12 @@ def test_words_come_in_order_and_hold_no_space(text: str) -> None:
         assert not any(char.isspace() for char in word)
 
 
+@given(st.text(st.sampled_from("abZ019_ .:,;'\"-#*\n"), max_size=30))
+def test_plain_text_is_read_as_any_other(text: str) -> None:
+    # a character of another script takes the way that all scripts share
+    assert [*words(text), "漢"] == words(f"{text} 漢")
+
+
 @pytest.mark.parametrize(
     ("word", "found"),
     [
