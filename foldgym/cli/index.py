@@ -13,7 +13,9 @@ from foldgym.cli.options import add_json, at_least, settings, write_json
 from foldgym.errors import UnknownName
 
 if TYPE_CHECKING:
-    from foldgym.search import Corpus, Fields, Index
+    from collections.abc import Iterator
+
+    from foldgym.search import Corpus, Document, Fields, Index
 
 INDEX = "a folder, or an address such as http://host:8000/retrieve"
 SHOWN_PROBLEMS = 5
@@ -82,8 +84,12 @@ def _build(args: argparse.Namespace) -> int:
     )
     started = perf_counter()
     with console.progress(-(-corpus.size // MEGABYTE), "indexing, MB") as bar:
-        manifest = build_index(args.output, corpus, args.engine, **settings(args.set))
-        bar(bool(rest))
+
+        def documents() -> Iterator[Document]:
+            yield from corpus
+            bar(bool(rest), "everything is read; writing the index")
+
+        manifest = build_index(args.output, documents(), args.engine, **settings(args.set))
     seconds = perf_counter() - started
     _report(corpus)
     folder = Path(args.output)
