@@ -24,7 +24,7 @@ import numpy as np
 
 from foldgym.console import note
 
-SIZES = (100_000, 1_000_000)
+SIZES = (50_000, 100_000, 1_000_000)
 WORDS, VOCABULARY, QUERIES, SLOW_QUERIES, K = 100, 200_000, 300, 30, 10
 MOST = {"foldgym bm25": 100_000}
 """The largest corpus that an engine is made for."""

@@ -19,7 +19,7 @@ from foldgym.search.analysis import English
 from foldgym.search.base import Document, Hit
 from foldgym.search.documents import Documents, InMemory
 from foldgym.search.engines import Engine
-from foldgym.search.keys import Keys, digest, mapped
+from foldgym.search.keys import Keys, Table, digest, mapped
 from foldgym.search.similarity import ANSERINI, Bm25Weights, byte_of, contribution, idf
 
 
@@ -72,8 +72,7 @@ class Bm25:
         builder = PostingsBuilder()
         for number in range(len(shelf)):
             builder.add(shelf[number])
-        terms = dict(builder.terms)
-        return cls(shelf, builder.postings(), lambda term: terms.get(term, -1), k1, b)
+        return cls(shelf, builder.postings(), Table(builder.terms).find, k1, b)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """The best `k` of the documents that hold a term of the query; ties in corpus order."""

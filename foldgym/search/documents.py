@@ -58,13 +58,15 @@ class InMemory:
 
 
 class OnDisk:
-    """Documents in a memory-mapped file that `Writer` wrote."""
+    """Documents in a memory-mapped file that `Writer` wrote. Raises `ValueError` if it was cut."""
 
     def __init__(self, folder: Path) -> None:
         self._starts = mapped(folder / "documents.starts.npy")
         self._keys = Keys.load(folder, "documents")
         with (folder / "documents.jsonl").open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if len(self._map) != int(self._starts[-1]):
+            raise ValueError(f"{file.name} has {len(self._map)} bytes, not {self._starts[-1]}")
 
     def __len__(self) -> int:
         return len(self._starts) - 1

@@ -54,6 +54,14 @@ class Keys:
         return cls(mapped(folder / f"{name}.digests.npy"), mapped(folder / f"{name}.numbers.npy"))
 
 
+class Table(dict[str, int]):
+    """The same in memory."""
+
+    def find(self, text: str) -> int:
+        """The number of the string, or -1."""
+        return self.get(text, -1)
+
+
 def mapped(path: Path) -> Any:
     """An array that the operating system reads from disk as needed and all processes share."""
     return np.load(path, mmap_mode="r", allow_pickle=False)

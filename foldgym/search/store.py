@@ -13,10 +13,10 @@ import fcntl
 import json
 import os
 import shutil
+import threading
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -111,10 +111,16 @@ def open_index(where: str | Path, **options: Any) -> Index:
         raise DataError(f"the index in {str(where)!r} is damaged: {problem}") from None
 
 
-@lru_cache(maxsize=8)
+_lock = threading.Lock()  # the members of a group are made in threads, all at once
+_shared: dict[str, Index] = {}
+
+
 def shared_index(where: str) -> Index:
     """The one open index of this process for a folder or an address; nobody closes it."""
-    return open_index(where)
+    with _lock:
+        if where not in _shared:
+            _shared[where] = open_index(where)
+        return _shared[where]
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -89,6 +90,13 @@ def test_documents_are_found_by_id() -> None:
     assert (index.document("d1"), index.document("d2"), len(index)) == (documents[1], None, 2)
     with pytest.raises(DataError, match="'d0'"):
         Bm25.of([*documents, documents[0]])
+
+
+def test_an_index_in_memory_travels_to_other_processes() -> None:
+    index = Bm25.of(made("cat dog", "dog"), *LUCENE)
+    copy = pickle.loads(pickle.dumps(index))
+    assert copy.search(["cat", "dog"], 2) == index.search(["cat", "dog"], 2)
+    assert copy.document("d1") == index.document("d1")
 
 
 @pytest.mark.parametrize(("k1", "b"), [(-0.1, 0.4), (0.9, 1.1), (math.nan, 0.4), (math.inf, 0)])

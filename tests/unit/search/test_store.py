@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from hypothesis import given, settings
@@ -106,6 +107,13 @@ def test_what_cannot_be_opened_says_so(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="did you mean 'bm25'"):
         open_index(tmp_path / "a")
     path.write_text(json.dumps(table))
+    rows = tmp_path / "a" / "documents.jsonl"
+    whole = rows.read_bytes()
+    rows.write_bytes(whole[:-1])
+    with pytest.raises(DataError, match=f"is damaged: .* has {len(whole) - 1} bytes"):
+        open_index(tmp_path / "a")
+    rows.write_bytes(whole)
+    assert len(open_index(tmp_path / "a")) == 3
     (tmp_path / "a" / "postings.starts.npy").write_bytes(b"")
     with pytest.raises(DataError, match="is damaged"):
         open_index(tmp_path / "a")
@@ -121,7 +129,14 @@ def test_unknown_engines_and_options_are_refused(tmp_path: Path) -> None:
 
 def test_a_process_shares_one_open_index(tmp_path: Path) -> None:
     build_index(tmp_path / "a", DOCUMENTS)
-    assert shared_index(str(tmp_path / "a")) is shared_index(str(tmp_path / "a"))
+    where, found = str(tmp_path / "a"), []
+    threads = [Thread(target=lambda: found.append(shared_index(where))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({id(index) for index in found}) == 1
+    assert found[0].search(["program"], 3) == Bm25.of(DOCUMENTS).search(["program"], 3)
 
 
 def test_many_processes_read_the_same_files(tmp_path: Path) -> None:
