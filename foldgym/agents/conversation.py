@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from foldgym.agents.transcript import Transcript
@@ -19,11 +20,21 @@ class Limits:
     max_parse_errors: int = 3
 
 
-async def converse(env: EnvHandle, talk: Transcript, limits: Limits) -> Stop:
-    """The loop: show, sample, answer, until the world or a limit ends it."""
+async def converse(
+    env: EnvHandle,
+    talk: Transcript,
+    limits: Limits,
+    before: Callable[[], Awaitable[None]] | None = None,
+) -> Stop:
+    """The loop: show, sample, answer, until the world or a limit ends it.
+
+    `before` is what a scaffold does before each turn.
+    """
     deadline = time.monotonic() + limits.max_seconds
     unreadable = 0
     for _ in range(limits.max_turns):
+        if before is not None:
+            await before()
         prompt = await talk.prompt()
         if prompt is None:
             return Stop.MAX_CONTEXT

@@ -14,14 +14,14 @@ class Tally:
 
     def __init__(self, counters: Counter[str]) -> None:
         self.counters = counters
-        self._held: dict[str, Ids] = {}
-        self._visible = frozenset[int]()
+        self._held: dict[tuple[str, str], Ids] = {}
+        self.visible = frozenset[int]()
         self._made: dict[tuple[str, str], set[int]] = {}
 
     def shown(self, view: View, log: Log) -> None:
         """A view on which the next turn is sampled."""
         events = [log[item.event] for item in view.items if isinstance(item, Ref)]
-        self._visible = frozenset(each.turn for each in events if each.kind == "observation")
+        self.visible = frozenset(each.turn for each in events if each.kind == "observation")
         block = sum(
             len(log[item.event].token_ids[item.start : item.end])
             if isinstance(item, Ref)
@@ -31,14 +31,14 @@ class Tally:
         )
         self.counters["memory_peak"] = max(self.counters["memory_peak"], block)
 
-    def called(self, by: str, prompt: Ids, said: Ids) -> None:
+    def called(self, by: str, prompt: Ids, said: Ids, speaker: str = "main") -> None:
         """A call of the policy, or of an auxiliary one, whose counters are kept apart."""
         count, mark = self.counters, "" if by == "policy" else f"{by}_"
         count[f"{mark}calls"] += 1
         count[f"{mark}prompt_tokens"] += len(prompt)
         count[f"{mark}sampled_tokens"] += len(said)
-        count[f"{mark}reused_tokens"] += shared_prefix(self._held.get(by, ()), prompt)
-        self._held[by] = (*prompt, *said[:-1])  # nobody computes keys for the last id
+        count[f"{mark}reused_tokens"] += shared_prefix(self._held.get((by, speaker), ()), prompt)
+        self._held[by, speaker] = (*prompt, *said[:-1])  # nobody computes keys for the last id
         peak = f"{mark}context_peak"
         count[peak] = max(count[peak], len(prompt) + len(said))
 
@@ -54,7 +54,7 @@ class Tally:
         keys = [(call.name, call.arguments) for call in calls]
         for turns in [self._made[key] for key in keys if key in self._made]:
             self.counters["duplicate_calls"] += 1
-            self.counters["forgotten_calls"] += not (turns & self._visible)
+            self.counters["forgotten_calls"] += not (turns & self.visible)
         for key in keys:
             self._made.setdefault(key, set()).add(turn)
 

@@ -1,22 +1,13 @@
-"""What a memory is lent: ids for its words, the store, and who reads probabilities."""
+"""What a transcript is made with and what it hands out: the memory's kit, a loan, a voice."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from foldgym.agents.renderers import Renderer
-from foldgym.types import (
-    Budget,
-    Ids,
-    Message,
-    Role,
-    Scorer,
-    Snapshot,
-    Synth,
-    Tool,
-    View,
-)
+from foldgym.types import Budget, Ids, Message, Role, Scorer, Snapshot, Synth, Tool, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +40,28 @@ class Loan:
 
     store: Snapshot = field(default_factory=Snapshot)
     scorer: Scorer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """`memory.view(Log(log[:events]), state)` is the view of that moment."""
+
+    events: int
+    state: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """An answer given on the side: the turn it was, and its text."""
+
+    turn: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """Who speaks: a lineage, spoken by the policy or by the auxiliary one, trained or not."""
+
+    lineage: str = "main"
+    by: Literal["policy", "aux"] = "policy"
+    trainable: bool = True

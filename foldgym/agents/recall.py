@@ -11,12 +11,13 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from foldgym.agents.kit import Moment
 from foldgym.agents.recorder import encode_view, view_messages
 from foldgym.agents.renderers import Renderer
 from foldgym.agents.rollout import Episode
 from foldgym.agents.stage import Stage
 from foldgym.agents.tasks import gather_or_cancel
-from foldgym.agents.transcript import Moment, Transcript
+from foldgym.agents.transcript import Transcript
 from foldgym.memory.views import PLACEHOLDER, squeeze
 from foldgym.seeding import derive_seed, generator
 from foldgym.types import EnvHandle, Evidence, Log, Message, Policy, Prompt, Sampling, View

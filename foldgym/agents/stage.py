@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeVar
 from foldgym.agents.cast import Cast
 from foldgym.agents.conversation import Limits, converse
 from foldgym.agents.guides import lead
-from foldgym.agents.kit import Loan
+from foldgym.agents.kit import Loan, Voice
 from foldgym.agents.ledger import Ledger
 from foldgym.agents.renderers import Renderer
 from foldgym.agents.transcript import Transcript
@@ -108,29 +108,44 @@ class Stage:
             replace(sampling, max_tokens=max_tokens) if max_tokens else sampling,
             budget or self.budget,
             self.ledger,
-            lineage=name,
-            by=by,
-            trainable=trainable and role_of(name) not in self.untrained,
-            loan=Loan(self.store, self.cast.scorer),
+            self.voice(name, by, trainable),
+            Loan(self.store, self.cast.scorer),
         )
         self.talks.append(talk)
         await talk.begin()
         return talk
 
+    def voice(
+        self, name: str, by: Literal["policy", "aux"] = "policy", trainable: bool = True
+    ) -> Voice:
+        """A lineage that only answers on the side (`Transcript.aside`)."""
+        trainable = trainable and by == "policy" and role_of(name) not in self.untrained
+        return Voice(name, by, trainable)
+
+    async def lead(self, talk: Transcript, env: EnvHandle | None = None) -> Stop | None:
+        """Plays what the request's guide plays before the first sampled turn, if nobody did yet."""
+        if self.led:
+            return None
+        self.led = True
+        return await lead(env or self.env, talk, self.guide, self.seed)
+
     async def converse(
-        self, talk: Transcript, env: EnvHandle | None = None, turns: int = 0
+        self,
+        talk: Transcript,
+        env: EnvHandle | None = None,
+        turns: int = 0,
+        before: Callable[[], Awaitable[None]] | None = None,
     ) -> Stop:
         """Plays `talk` against the world, or against `env` around it, until the episode stops.
 
         What the request's guide plays comes first. `turns` allows that many at most (0: as many
-        as are left); `Stop.MAX_TURNS` then says that these are used up.
+        as are left); `Stop.MAX_TURNS` then says that these are used up. `before` is awaited before
+        every turn.
         """
         env = env or self.env
-        if not self.led:
-            self.led = True
-            stop = await lead(env, talk, self.guide, self.seed)
-            if stop is not None:
-                return stop
+        stop = await self.lead(talk, env)
+        if stop is not None:
+            return stop
         left = self.limits.max_turns - talk.acted
         return await converse(
             env,
@@ -140,6 +155,7 @@ class Stage:
                 max_turns=min(turns, left) if turns else left,
                 max_seconds=self.seconds_left,
             ),
+            before,
         )
 
     async def together(self, jobs: Sequence[Awaitable[T]]) -> list[T]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from foldgym.agents.cast import Cast
 from foldgym.agents.counting import Tally
-from foldgym.agents.kit import Loan, RendererKit
+from foldgym.agents.kit import Aside, Loan, Moment, RendererKit, Voice
 from foldgym.agents.ledger import REPLAY, Ledger
 from foldgym.agents.markers import cut
 from foldgym.agents.recorder import encode_view, view_messages
@@ -36,27 +37,11 @@ from foldgym.types import (
     Sampling,
     Source,
     Synth,
+    Tool,
     ToolCall,
     Turn,
     View,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """`memory.view(Log(log[:events]), state)` is the view of that moment."""
-
-    events: int
-    state: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Aside:
-    """An answer given on the side: the turn it was, its text, and how many ids that took."""
-
-    turn: int
-    text: str
-    size: int
 
 
 class Transcript:
@@ -74,16 +59,13 @@ class Transcript:
         sampling: Sampling,
         budget: Budget,
         ledger: Ledger,
-        *,
-        lineage: str = "main",
-        by: Literal["policy", "aux"] = "policy",
-        trainable: bool = True,
-        loan: Loan | None = None,
+        voice: Voice,
+        loan: Loan,
     ) -> None:
         self.renderer = renderer
         self.memory = memory
         self.budget = budget
-        self.lineage = lineage
+        self.voice = voice
         self.tools = (*opening.tools, *memory.tools())
         self.log = Log()
         self.shortenings: list[Moment] = []  # folds, prunes, clearings: what they left
@@ -95,8 +77,6 @@ class Transcript:
         self._ledger = ledger
         self._tally = Tally(ledger.counters)
         self._cast = cast
-        self._by: Literal["policy", "aux"] = by
-        self._trainable = trainable
         self._memory_tools = {tool.name for tool in memory.tools()}
         self._placeholder = self.kit.synth(PLACEHOLDER, "squeezed")
         self._sampling = sampling
@@ -105,6 +85,7 @@ class Transcript:
         self._turn: int | None = None
         self._thought = 0
         self._asking: set[asyncio.Task[Any] | None] = set()
+        self._completion = Completion()
         prompt = opening.task.prompt
         self.log.append("task", renderer.open(prompt, self.tools), "env", messages=prompt)
         self._state: Any = memory.start(self.log, self.kit)
@@ -122,13 +103,29 @@ class Transcript:
     @property
     def acted(self) -> int:
         """How many turns of this lineage acted on the world."""
-        mine = [turn for turn in self.turns if turn.lineage == self.lineage]
+        mine = [turn for turn in self.turns if turn.lineage == self.voice.lineage]
         return sum(turn.purpose in ("act", REPLAY) for turn in mine)
+
+    @property
+    def confidence(self) -> float:
+        """The mean log-prob of what was sampled last (0 where the policy gives none)."""
+        logprobs = self._completion.logprobs
+        return math.fsum(logprobs) / len(logprobs) if logprobs else 0.0
 
     @property
     def unfinished(self) -> bool:
         """Whether a turn was held open; `prompt` then goes on with it."""
         return self._turn is not None
+
+    @property
+    def size(self) -> int:
+        """Tokens of what the model would be shown now."""
+        return len(self._encode(self.view()))
+
+    @property
+    def begun(self) -> Ids:
+        """The turn that comes or is unfinished, as far as it got."""
+        return self._planted
 
     async def begin(self) -> None:
         """Tells the memory that the episode starts."""
@@ -148,7 +145,7 @@ class Transcript:
     async def prompt(self, purpose: str = "act") -> Prompt | None:
         """What the model is shown now; None when it cannot be made to fit the budget."""
         if self.unfinished:  # no time for a memory to speak, unless there is no room
-            used = len(self._encode(self.view()))
+            used = self.size
         else:
             used = await self._shorten(At.BEFORE_MODEL)
         while used > self.budget.hard_limit:
@@ -174,13 +171,13 @@ class Transcript:
         `prompt` shows it as far as it got.
         """
         if self._turn is None:
-            self._turn = self._ledger.begin(prompt.purpose, self.lineage)
+            self._turn = self._ledger.begin(prompt.purpose, self.voice.lineage)
         prompt = replace(prompt, turn=self._turn)
         spoken = self._planted
         while True:
             limit = hold or self._sampling.max_tokens
             room = min(limit, self._memory_view().max_tokens or limit)
-            said = await self._sample(prompt, room, stops=self._stops, earlier=spoken)
+            said = await self._sample(prompt, room, self.voice, self._stops, spoken)
             spoken += said.ids
             parsed = self._read(spoken, said.finish)
             self._ledger.said(prompt, said, parsed.message, parsed.problem)
@@ -188,7 +185,7 @@ class Transcript:
                 self._planted = spoken
                 return parsed
             self._settle(prompt.turn)
-            event = self._log("model", prompt, said, parsed)
+            event = self._log("model", prompt, said, parsed, self.voice.by)
             await self._tell(Boundary(At.AFTER_MODEL, event=event))
             following = self._continued(event)
             if following is None:
@@ -215,32 +212,58 @@ class Transcript:
     def show(self, message: Message) -> None:
         """Adds a message of ours: to the latest answer, or to the task before anything is said."""
         ids = self.renderer.encode(message)
-        turn = next((e.turn for e in reversed(self.log) if e.kind == "model"), None)
-        if turn is None:
+        turn = self._latest_turn()
+        if turn < 0:
             self.log.append("task", ids, "template", messages=(message,))
             return
         heard = (*self.turns[turn].observation, message)
         self.turns[turn] = replace(self.turns[turn], observation=heard)
         self.log.append("notice", ids, "template", turn=turn, messages=(message,))
 
-    async def aside(self, purpose: str, text: str, max_tokens: int) -> Aside | None:
+    async def aside(
+        self, purpose: str, text: str, max_tokens: int, voice: Voice | None = None
+    ) -> Aside | None:
         """A question on the side: what is shown now, `text`, an answer. Neither is shown again.
 
-        In an unfinished turn, `text` goes on with the turn itself. None when nothing came back, or
-        there is no room.
+        Another `voice` answers in segments of its own. In an unfinished turn, `text` goes on with
+        the turn itself. None when nothing came back, or there is no room.
         """
-        view = self.view()
+        view, voice = self.view(), voice or self.voice
         message = Message("user", text)
         if view.open_turn:
             more = Synth(self.renderer.tokenizer.encode(text), purpose, (message,))
         else:
             more = self.kit.synth(message, purpose)
-        self._may_rewrite = True
-        event = await self.ask(purpose, replace(view, items=(*view.items, more)), max_tokens)
-        if event is None:
-            return None
+        self._may_rewrite |= voice.lineage == self.voice.lineage
+        view = replace(view, items=(*view.items, more))
+        event = await self._ask(purpose, view, max_tokens, voice)
+        return Aside(event.turn, self.text_of(event)) if event is not None else None
+
+    def text_of(self, event: Event) -> str:
+        """What an event says to somebody who has no tools: a call is then only text."""
         body = event.token_ids[: len(event.token_ids) - (event.finish is Finish.STOP)]
-        return Aside(event.turn, self.renderer.parse(body, ()).message.text, len(body))
+        message, problem = self.renderer.parse(body, ())
+        plain = not message.tool_calls and not problem
+        return message.text if plain else self.renderer.tokenizer.decode(body)
+
+    @property
+    def spoken(self) -> Event | None:
+        """The newest turn of this lineage in its log."""
+        return next((event for event in reversed(self.log) if event.kind == "model"), None)
+
+    def acts(self) -> None:
+        """The latest turn, said for another purpose, is what the world gets to hear."""
+        turn = self._latest_turn()
+        self.turns[turn] = replace(self.turns[turn], purpose="act")
+
+    def learn(self, tools: Sequence[Tool]) -> None:
+        """From now on these tools can be called too."""
+        known = {tool.name for tool in self.tools}
+        self.tools = (*self.tools, *(tool for tool in tools if tool.name not in known))
+
+    def sees(self, turn: int) -> bool:
+        """Whether what came back in a turn was in view when the latest turn was said."""
+        return turn in self._tally.visible
 
     def read(self, text: str) -> Parsed:
         """What this text would have meant, had the policy said it."""
@@ -252,7 +275,7 @@ class Transcript:
         """Puts in a turn of somebody else's: context for what follows, never trained."""
         marked = any(stop in message.text for stop in self._stops)
         finish = Finish.MARKER if marked else Finish.STOP
-        turn = self._ledger.recall(message, problem, self.lineage, finish)
+        turn = self._ledger.recall(message, problem, self.voice.lineage, finish)
         ids = self.renderer.say(message, self.tools)
         event = self.log.append(
             "model", ids, "template", turn=turn, messages=(message,), finish=finish
@@ -264,7 +287,7 @@ class Transcript:
 
         Those are calls of its own tools, its stop strings, and whatever `answers` takes over.
         """
-        if self.turns[self._latest_act()].finish is Finish.MARKER:
+        if self.turns[self._latest_turn()].finish is Finish.MARKER:
             return message, (Message("user", self._reply()),)
         replies: list[Message] = []
         rest: list[ToolCall] = []
@@ -283,7 +306,7 @@ class Transcript:
 
     async def hear(self, observation: Observation, reward: float, info: dict[str, Any]) -> None:
         """Logs what came back for the latest turn; text is tokenised here, once."""
-        turn = self._latest_act()
+        turn = self._latest_turn()
         self.turns[turn] = replace(
             self.turns[turn], observation=observation, reward=reward, info=info
         )
@@ -304,21 +327,8 @@ class Transcript:
     ) -> Event | None:
         """Runs a model for the memory (`types.Ask`); by="policy" means whoever speaks here."""
         self._asking.add(asyncio.current_task())
-        prompt, acting = self._prompt(view, purpose), self._encode(self.view())
-        room = min(max_tokens, self.budget.max_context - len(prompt.ids))
-        if room < 1:
-            self.counters["asks_without_room"] += 1
-            return None
-        if by == "policy":
-            prompt = replace(prompt, turn=self._ledger.begin(purpose, self.lineage))
-        said = await self._sample(prompt, room, by)
-        parsed = self.renderer.parse(said.ids, self.tools)
-        if by == "policy":
-            self._ledger.said(prompt, said, parsed.message, "")
-            self._ledger.instead(prompt, acting)
-        event = self._log("memory", prompt, said, parsed, by)
-        self.counters[f"{purpose}s"] += 1
-        return event if parsed.message.text.strip() or parsed.message.tool_calls else None
+        voice = self.voice if by == "policy" else Voice(self.voice.lineage, "aux", False)
+        return await self._ask(purpose, view, max_tokens, voice, self._encode(self.view()))
 
     def view(self) -> View:
         """What the model would be shown now, the words in its mouth included."""
@@ -330,6 +340,33 @@ class Transcript:
 
     # ------------------------------------------------------------ inside
 
+    async def _ask(
+        self,
+        purpose: str,
+        view: View,
+        max_tokens: int,
+        voice: Voice,
+        instead: Ids | None = None,
+    ) -> Event | None:
+        """One answer to a view; `instead` is what would have been shown to act."""
+        prompt = self._prompt(view, purpose)
+        room = min(max_tokens, self.budget.max_context - len(prompt.ids))
+        if room < 1:
+            self.counters["asks_without_room"] += 1
+            return None
+        speaks = voice.by == "policy" or voice.lineage != self.voice.lineage or self.voice == voice
+        if speaks:  # not the auxiliary model that helps a memory
+            prompt = replace(prompt, turn=self._ledger.begin(purpose, voice.lineage))
+        said = await self._sample(prompt, room, voice)
+        parsed = self.renderer.parse(said.ids, self.tools)
+        if speaks:
+            self._ledger.said(prompt, said, parsed.message, "")
+            if instead is not None:
+                self._ledger.instead(prompt, instead)
+        event = self._log("memory", prompt, said, parsed, voice.by)
+        self.counters[f"{purpose}s"] += 1
+        return event if parsed.message.text.strip() or parsed.message.tool_calls else None
+
     async def _tell(self, boundary: Boundary) -> None:
         try:
             self._state = await self.memory.on(boundary, self.log, self._state, self.ask)
@@ -338,9 +375,9 @@ class Transcript:
 
     async def _shorten(self, at: At, call: ToolCall | None = None) -> int:
         """Tells the memory of a moment to make room; the tokens of the view that it leaves."""
-        before = len(self._encode(self.view()))
+        before = self.size
         await self._tell(Boundary(at, used=before, call=call))
-        after = len(self._encode(self.view()))
+        after = self.size
         if self._tally.shortened(before, after):
             self.shortenings.append(Moment(len(self.log), self._state))
         return after
@@ -410,27 +447,28 @@ class Transcript:
         self,
         prompt: Prompt,
         max_tokens: int,
-        by: Literal["policy", "aux"] = "policy",
+        voice: Voice,
         stops: tuple[str, ...] = (),
         earlier: Ids = (),
     ) -> Completion:
         """One call of whoever speaks; recorded if it is the policy."""
-        by = self._by if by == "policy" else by
         sampling = replace(self._sampling, max_tokens=max_tokens, stops=stops)
-        said = await self._cast.sample(self.lineage, by, prompt, sampling)
+        said = await self._cast.sample(voice.lineage, voice.by, prompt, sampling)
         if not said.ids:
             ids = self.renderer.say(said.message or Message("assistant"), self.tools)
             said = replace(said, ids=ids, logprobs=(0.0,) * len(ids))
         said = cut(said, stops, self.renderer.tokenizer.decode, earlier)
-        self._tally.called(by, prompt.ids, said.ids)
-        if by == "policy":
+        self._tally.called(voice.by, prompt.ids, said.ids, voice.lineage)
+        if voice.by == "policy":
+            other = voice.lineage != self.voice.lineage
             self._ledger.call(
                 prompt,
                 said,
-                self.lineage,
-                trainable=self._trainable,
-                may_rewrite=self._may_rewrite,
+                voice.lineage,
+                trainable=voice.trainable,
+                may_rewrite=other or self._may_rewrite,
             )
+        self._completion = said
         return said
 
     def _settle(self, turn: int) -> None:
@@ -446,18 +484,17 @@ class Transcript:
         prompt: Prompt,
         said: Completion,
         parsed: Parsed,
-        by: Literal["policy", "aux"] = "policy",
+        by: Source,
     ) -> Event:
-        source: Source = self._by if by == "policy" else by
         return self.log.append(
             kind,
             said.ids,
-            source,
+            by,
             turn=prompt.turn,
             messages=(parsed.message,),
             finish=said.finish,
         )
 
-    def _latest_act(self) -> int:
-        mine = (turn for turn in reversed(self.turns) if turn.lineage == self.lineage)
-        return next(turn.index for turn in mine if turn.purpose in ("act", REPLAY))
+    def _latest_turn(self) -> int:
+        """The newest turn of this lineage; -1 before the first."""
+        return self.spoken.turn if self.spoken else -1

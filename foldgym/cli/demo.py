@@ -139,7 +139,7 @@ def _evaluated(
     from foldgym.trainers.wiring import how_to_play
 
     section = run.rollout.model_copy(update={"temperature": temperature})
-    how = how_to_play(section, run.memory, actor.renderer, held_out.max_turns)
+    how = how_to_play(section, run.memory, actor.renderer, held_out.max_turns, run.scaffold)
     requests = [request for env in held_out.weights for request in tasks(env, count, seed)]
     report, _ = asyncio.run(
         evaluate(

@@ -17,6 +17,7 @@ from foldgym.cli.options import (
     transforms,
     write_json,
 )
+from foldgym.cli.players import add_scaffold
 from foldgym.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
@@ -62,8 +63,9 @@ def run_envs(parser: argparse.ArgumentParser, words: list[str]) -> int:
     play.add_argument("--policy", metavar="P", help="a checkpoint folder, expert:STYLE or random")
     play.add_argument("--pause", action="store_true", help="wait for Enter before every step")
     play.add_argument("--temperature", type=temperature, default=0.0, help="of a checkpoint (0)")
+    add_scaffold(play)
     as_trained = {"max_tokens": None, "max_turns": None, "max_context": None, "memory": None}
-    play.set_defaults(**as_trained, retries=0, concurrency=1)
+    play.set_defaults(**as_trained, retries=0, concurrency=1, device="cpu", threads=0)
     args = parser.parse_args(words)
     return args.run(args)
 
@@ -164,6 +166,8 @@ def _sheet(spec: EnvSpec) -> dict[str, Any]:
 def _play(args: argparse.Namespace) -> int:
     from foldgym.cli import play
 
+    if not args.policy and (args.scaffold or args.aux):
+        raise ConfigError("--scaffold, --aux: have no effect without --policy: you play yourself")
     return play.by_policy(args) if args.policy else play.by_person(args, _env(args))
 
 

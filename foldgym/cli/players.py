@@ -22,7 +22,7 @@ from foldgym.errors import ConfigError, MissingExtra, UnknownName, UserError
 if TYPE_CHECKING:
     from foldgym.agents.renderers import Renderer
     from foldgym.agents.rollout import Rollout
-    from foldgym.config import MemorySection, TrainRun
+    from foldgym.config import MemorySection, ScaffoldSection, TrainRun, Use
     from foldgym.envs.registry import EnvSpec, Maker
     from foldgym.types import EnvHandle, Policy, Request
 
@@ -121,10 +121,23 @@ def add_play(parser: argparse.ArgumentParser, *, sampled: float) -> None:
         help="what a policy is shown of its past, with options as in a run file's [memory] "
         "(as trained, or full); for `eval` also several: full,window:turns=2",
     )
+    add_scaffold(parser)
     add("--retries", type=at_least(0), default=1, help="after a failure of ours (1)")
     add("--concurrency", type=at_least(1), default=64, help="episodes at once (64)")
     add("--device", default="cpu", help="where a checkpoint runs (cpu)")
     add("--threads", type=at_least(0), default=0, help="of torch; 0 is torch's choice (0)")
+
+
+def add_scaffold(parser: argparse.ArgumentParser) -> None:
+    """`--scaffold` and `--aux`: who speaks when, and who answers beside the policy."""
+    add = parser.add_argument
+    add(
+        "--scaffold",
+        nargs="+",
+        metavar=("NAME", "KEY=VALUE"),
+        help="who speaks when, with options as in a run file's [scaffold] (as trained, or react)",
+    )
+    add("--aux", metavar="P", help='who answers what a memory or scaffold asks by="aux"')
 
 
 def load_player(name: str, device: str = "cpu", threads: int = 0) -> Player:
@@ -165,6 +178,7 @@ def rollout_with(
 ) -> Rollout:
     """The rollout that the options of `add_play` describe, with this memory."""
     from foldgym.agents.rollout import Limits, Rollout
+    from foldgym.agents.scaffolds import scaffold_of
     from foldgym.config import given, plug
     from foldgym.memory import MEMORIES
     from foldgym.types import Budget, Sampling
@@ -182,6 +196,8 @@ def rollout_with(
         make_memory()
     except ValueError as problem:
         raise ConfigError(f"--memory: {problem}") from None
+    scaffold = _scaffold(args, player)
+    make_scaffold, untrained = scaffold_of(scaffold, "--scaffold")
     return Rollout(
         player.renderer,
         make_memory,
@@ -190,7 +206,61 @@ def rollout_with(
         Limits(args.max_turns or (limits.max_turns if limits else 0) or world.max_turns),
         args.retries,
         args.concurrency,
+        _aux(args, player, section, scaffold),
+        scaffold=make_scaffold,
+        untrained=untrained,
     )
+
+
+def _scaffold(args: argparse.Namespace, player: Player) -> ScaffoldSection:
+    """As asked for, or as trained."""
+    from foldgym.config import ScaffoldSection, parse_scaffold
+
+    if args.scaffold:
+        section = parse_scaffold(args.scaffold[0], settings(args.scaffold[1:], "--scaffold"))
+        if section.roles:
+            raise ConfigError("--scaffold roles: has no effect: nothing is trained here; remove it")
+        return section
+    if player.trained is None:
+        return ScaffoldSection()
+    section = player.trained.scaffold
+    if section.use != "react":
+        console.note(f"{player.name} plays with the scaffold it was trained with: {section.use}")
+    return section
+
+
+def _aux(args: argparse.Namespace, player: Player, *sections: Use) -> Policy | None:
+    """Who answers by="aux": as asked for, or as trained; None where nobody asks."""
+    from foldgym.config import asks_aux
+
+    trained = player.trained
+    name = args.aux or (trained.aux.path if trained and trained.aux else None)
+    asked = any(map(asks_aux, sections))
+    if asked and name is None:
+        raise ConfigError(
+            'an option of the memory or scaffold is "aux"; say with --aux who answers'
+        )
+    own = any(":" in section.use for section in sections)
+    if args.aux and not asked and not own:
+        raise ConfigError(
+            f"--aux {name}: has no effect: no option of --memory or --scaffold is aux"
+        )
+    if name is None:
+        return None
+    if name.partition(":")[0] in SCRIPTED and not Path(name).is_dir():
+        return _scripted(name).policy
+    return _aux_checkpoint(args, player, name)
+
+
+def _aux_checkpoint(args: argparse.Namespace, player: Player, name: str) -> Policy:
+    from foldgym.config import PolicySection
+
+    try:
+        from foldgym.trainers.wiring import load_aux
+    except ModuleNotFoundError as problem:
+        raise MissingExtra(f"playing the checkpoint {name}", "train") from problem
+    section = PolicySection(path=name, device=args.device, threads=args.threads)
+    return load_aux(section, player.renderer)
 
 
 def open_world(args: argparse.Namespace) -> World:

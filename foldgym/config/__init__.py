@@ -15,6 +15,7 @@ from foldgym.config.models import (
     RewardSection,
     RolloutSection,
     SamplerSection,
+    ScaffoldSection,
     SftSection,
     StoreSection,
     TermSection,
@@ -24,9 +25,9 @@ from foldgym.config.models import (
     Use,
     ValueSection,
 )
-from foldgym.config.parse import dump, load, parse, parse_memory, parse_value
+from foldgym.config.parse import dump, load, parse, parse_memory, parse_scaffold, parse_value
 from foldgym.config.plugins import bind, build, load_module, plug, resolve
-from foldgym.config.runs import Run, SftRun, TrainRun, given
+from foldgym.config.runs import Run, SftRun, TrainRun, asks_aux, given
 
 __all__ = [
     "AdvantageSection",
@@ -44,6 +45,7 @@ __all__ = [
     "RolloutSection",
     "Run",
     "SamplerSection",
+    "ScaffoldSection",
     "SftRun",
     "SftSection",
     "StoreSection",
@@ -54,6 +56,7 @@ __all__ = [
     "TrainSection",
     "Use",
     "ValueSection",
+    "asks_aux",
     "bind",
     "build",
     "dump",
@@ -62,6 +65,7 @@ __all__ = [
     "load_module",
     "parse",
     "parse_memory",
+    "parse_scaffold",
     "parse_value",
     "plug",
     "resolve",

@@ -96,6 +96,17 @@ class StoreSection(Section):
     frozen: bool = False
 
 
+class ScaffoldSection(Use):
+    """Who speaks when in an episode.
+
+    `roles` says how much the tokens of a role weigh in the loss against those of the others (1 if
+    it is not named); 0 leaves a role as it is.
+    """
+
+    use: Name = "react"
+    roles: dict[str, NonNegative] = Field(default_factory=dict[str, NonNegative])
+
+
 class RolloutSection(Section):
     """Sampling and limits of an episode. `max_turns` 0 takes the environment's own limit."""
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from foldgym.config.models import MemorySection, Section
+from foldgym.config.models import MemorySection, ScaffoldSection, Section
 from foldgym.config.runs import WHOLE, Run
 from foldgym.errors import ConfigError, DataError
 
@@ -54,6 +54,11 @@ def parse(
 def parse_memory(use: str, options: Mapping[str, Any]) -> MemorySection:
     """A `[memory]` section by itself. Raises `ConfigError`, as `parse` does."""
     return _validate(MemorySection, {"use": use, **options}, "memory")
+
+
+def parse_scaffold(use: str, options: Mapping[str, Any]) -> ScaffoldSection:
+    """A `[scaffold]` section by itself. Raises `ConfigError`, as `parse` does."""
+    return _validate(ScaffoldSection, {"use": use, **options}, "scaffold")
 
 
 def dump(run: Run) -> str:

@@ -25,6 +25,7 @@ from foldgym.config.models import (
     RewardSection,
     RolloutSection,
     SamplerSection,
+    ScaffoldSection,
     Section,
     SftSection,
     StoreSection,
@@ -79,6 +80,8 @@ class TrainRun(Run):
     policy: PolicySection
     memory: MemorySection = MemorySection()
     store: StoreSection = StoreSection()
+    scaffold: ScaffoldSection = ScaffoldSection()
+    aux: PolicySection | None = None  # who answers by = "aux"; never trained
     rollout: RolloutSection = RolloutSection()
     reward: RewardSection = RewardSection()
     sampler: SamplerSection = SamplerSection()
@@ -94,6 +97,11 @@ class TrainRun(Run):
         yield from _memory_inert(self.memory)
         yield from _store_inert(self.store, self.memory)
         yield from _optimiser_inert("optim", self.optim)
+        if self.aux is not None:
+            yield "aux.renderer", "the auxiliary policy reads what the policy's renderer writes"
+            own = any(":" in section.use for section in (self.memory, self.scaffold))
+            if not own and not asks_aux(self.memory) and not asks_aux(self.scaffold):
+                yield "aux", 'no option of [memory] or [scaffold] is "aux"'
         kl, train = self.algorithm.kl, self.train
         if kl.coef == 0:
             if kl.use != "none":
@@ -128,6 +136,12 @@ class TrainRun(Run):
         _check_room(self.memory)
         if self.store.frozen and not self.store.path:
             raise refuse("store.frozen: an empty store stays empty; give store.path too")
+        for name, section in (("memory", self.memory), ("scaffold", self.scaffold)):
+            if self.aux is None and asks_aux(section):
+                raise refuse(
+                    f'{name}: an option is "aux", but there is no auxiliary policy; add [aux] with '
+                    "the path of one"
+                )
         if self.rollout.temperature == 0:
             raise refuse(
                 "rollout.temperature: 0 plays every member of a group alike, so nothing can be "
@@ -197,6 +211,18 @@ class SftRun(Run):
     def new_model(self) -> ModelSection:
         """The shape of the model to make when no policy is continued."""
         return self.model or ModelSection()
+
+
+def asks_aux(section: Use) -> bool:
+    """Whether an option of a plug-in asks for the auxiliary policy."""
+
+    def holds(value: Any) -> bool:
+        inside = value.values() if isinstance(value, dict) else value
+        if isinstance(inside, str):
+            return inside == "aux"
+        return isinstance(value, (dict, list, tuple)) and any(map(holds, inside))
+
+    return holds(section.kwargs)
 
 
 def gate_name(gate: str) -> str:

@@ -7,7 +7,7 @@ weighs once however often it folded, and parts of a batch add up to the whole ex
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -29,7 +29,7 @@ Whole = Literal["row", "trajectory", "group", "batch"]
 class _Row:
     segment: Segment
     turn_T: Ints
-    share_T: Floats  # weight before aggregation: 1 on trained ids, `context_weight` on others
+    share_T: Floats  # weight before aggregation: of trained ids, and `context_weight` of others
     credit_T: Floats
     trajectory: int
     group: int
@@ -43,6 +43,7 @@ def make_batch(
     norm: float | None = None,
     zero: Zero = "keep",
     context_weight: float = 0.0,
+    weigh: Callable[[Segment], float] | None = None,
 ) -> Batch:
     """Rows are the trainable segments with at least one sampled id, in order.
 
@@ -61,6 +62,9 @@ def make_batch(
     (useful when cloning from scratch). It is the one option that depends on how a trajectory was
     cut, since a segment repeats context.
 
+    `weigh` says how much the sampled ids of a segment count against others of its trajectory (1):
+    in its loss, and in the denominators too, so that a trajectory weighs what it did.
+
     Raises `NotFinite` for a sampled id without a finite log-prob or credit, and `Bug` for credit
     of the wrong shape, a failed trajectory, or a sampled id that nothing precedes. All of them
     name the trajectory.
@@ -75,7 +79,7 @@ def make_batch(
             continue
         for member, trajectory in enumerate(group.trajectories):
             credit = None if given is None else given[member]
-            rows += _rows(trajectory, credit, context_weight, len(names), number)
+            rows += _rows(trajectory, credit, context_weight, weigh, len(names), number)
             names.append(trajectory.id)
     sizes_N = np.zeros(len(names))
     for row in rows:
@@ -97,6 +101,7 @@ def _rows(
     trajectory: Trajectory,
     credit: Credit | None,
     context_weight: float,
+    weigh: Callable[[Segment], float] | None,
     number: int,
     group: int,
 ) -> list[_Row]:
@@ -124,7 +129,7 @@ def _rows(
             bad = np.flatnonzero(trained_T & ~np.isfinite(values_T))
             if bad.size:
                 raise NotFinite(f"{where}: the sampled id at {bad[0]} has no finite {name}")
-        share_T = np.where(trained_T, 1.0, context_weight)
+        share_T = np.where(trained_T, weigh(segment) if weigh else 1.0, context_weight)
         share_T[0] = 0.0
         masked_T = credit_T if credit is None else np.where(trained_T, credit_T, 0.0)
         rows.append(_Row(segment, turn_T, share_T, masked_T, number, group))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from foldgym.agents.stage import role_of
 from foldgym.trainers.advantages.filters import without
 from foldgym.trainers.advantages.inputs import estimate
 from foldgym.trainers.batch import make_batch
@@ -87,8 +88,14 @@ class Crediting:
 
     def _rows(self, groups: Sequence[Group], credits: Credits) -> Batch:
         algorithm = self.parts.run.algorithm
+        roles = self.parts.run.scaffold.roles
         return make_batch(
-            groups, credits, algorithm.aggregation, norm=algorithm.norm, zero=self.parts.zero
+            groups,
+            credits,
+            algorithm.aggregation,
+            norm=algorithm.norm,
+            zero=self.parts.zero,
+            weigh=lambda segment: roles.get(role_of(segment.lineage), 1.0),
         )
 
 

@@ -47,6 +47,7 @@ from foldgym.trainers.wiring import (
     Worlds,
     how_to_play,
     load_actor,
+    load_aux,
     policy_folder,
     store_of,
     worlds,
@@ -209,7 +210,8 @@ def build(run: TrainRun, folder: Path, found: checkpoint.Checkpoint | None = Non
     check_rewards(rubric)
     learner = learner_of(parts, actor)
     head = value_head(parts, learner) if "value" in parts.asks else None
-    how = how_to_play(run.rollout, run.memory, actor.renderer, mix.max_turns)
+    aux = None if run.aux is None else load_aux(run.aux, actor.renderer)
+    how = how_to_play(run.rollout, run.memory, actor.renderer, mix.max_turns, run.scaffold, aux)
     sampler = sampler_of(parts, mix, how, learner)
     answers = answer_reader(rubric, mix, how, actor, run.seed)
     if answers is not None and found is None:  # what a policy became is no reason to refuse it

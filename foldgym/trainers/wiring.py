@@ -15,11 +15,13 @@ from foldgym.agents.engines.tokenizer import Tokenizer
 from foldgym.agents.engines.torch_engine import TorchPolicy
 from foldgym.agents.renderers import RENDERERS, Renderer, make_renderer
 from foldgym.agents.rollout import Limits, OpenEnv, Rollout
+from foldgym.agents.scaffolds import scaffold_of
 from foldgym.config import (
     EnvSection,
     MemorySection,
     PolicySection,
     RolloutSection,
+    ScaffoldSection,
     StoreSection,
     plug,
 )
@@ -28,7 +30,7 @@ from foldgym.envs.worker import open_worker
 from foldgym.errors import CheckpointError, ConfigError, UnknownName
 from foldgym.memory import MEMORIES, Store
 from foldgym.trainers.checkpoint import latest
-from foldgym.types import Budget, EnvHandle, Memory, Request, Sampling
+from foldgym.types import Budget, EnvHandle, Memory, Policy, Request, Sampling
 
 _TURNS = 32  # where neither the run nor the environment sets a limit
 
@@ -161,11 +163,42 @@ def make_actor(model: Any, tokenizer: Tokenizer, renderer: str, batching: Any = 
     return Actor(policy, tokenizer, made, renderer)
 
 
+def load_aux(section: PolicySection, renderer: Renderer) -> TorchPolicy:
+    """The policy that answers by="aux", on prompts that `renderer` writes.
+
+    In rounds its rows run one by one: who asks together with whom depends on timing, and what is
+    sampled must not. Raises `CheckpointError`, or `ConfigError` if its tokenizer is another.
+    """
+    if section.threads:
+        torch.set_num_threads(section.threads)
+    saved, ours = load_policy(policy_folder(section.path)), renderer.tokenizer
+    if not isinstance(ours, Tokenizer) or not ours.same_ids(saved.tokenizer):
+        raise ConfigError(
+            f"aux: the tokenizer of {section.path} is not the policy's, and both read the same "
+            "ids; choose a policy that was trained with the same tokenizer"
+        )
+    model = saved.model.to(device=section.device, dtype=getattr(torch, section.dtype))
+    pad = ours.controls().get("<|pad|>", renderer.stop_ids[0])
+    return TorchPolicy(
+        model,
+        renderer.stop_ids,
+        pad_id=pad,
+        batching=section.batching,
+        max_batch=1 if section.batching == "rounds" else 256,
+    )
+
+
 def how_to_play(
-    rollout: RolloutSection, memory: MemorySection, renderer: Renderer, max_turns: int
+    rollout: RolloutSection,
+    memory: MemorySection,
+    renderer: Renderer,
+    max_turns: int,
+    scaffold: ScaffoldSection | None = None,
+    aux: Policy | None = None,
 ) -> Rollout:
     """What `agents.rollout` needs. `max_turns` holds where the run file sets no limit."""
     make_memory = memory_of(memory)
+    make_scaffold, untrained = scaffold_of(scaffold or ScaffoldSection())
     limits = Limits(rollout.max_turns or max_turns, rollout.max_seconds, rollout.max_parse_errors)
     return Rollout(
         renderer,
@@ -175,6 +208,9 @@ def how_to_play(
         limits,
         rollout.retries,
         rollout.concurrency,
+        aux,
+        scaffold=make_scaffold,
+        untrained=untrained,
     )
 
 

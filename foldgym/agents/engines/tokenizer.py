@@ -63,6 +63,11 @@ class Tokenizer:
         highest = max(self._backend.get_vocab(with_added_tokens=True).values(), default=-1)
         return highest + 1
 
+    def same_ids(self, other: Tokenizer) -> bool:
+        """Whether every id means the same in both."""
+        mine, theirs = (each._backend.get_vocab(with_added_tokens=True) for each in (self, other))
+        return mine == theirs
+
     def controls(self) -> Mapping[str, int]:
         """Every control token and its id, in the order of the ids."""
         return dict(self._controls)

@@ -1,5 +1,7 @@
 """Numbers per token beside the rewards: flat over a trajectory's sampled ids, and what fills them.
 
+Flat is in the order of turns: lineages speak by turns, each in segments of its own.
+
 An estimator says what it needs by its parameters: those after `groups` that have no default.
 
 * `reference`, `entropy`, `value`: columns, shaped like credit, of log-probs under a frozen model,
@@ -50,8 +52,15 @@ def check_provided(advantage: Callable[..., Credits], providers: Mapping[str, Pr
         )
 
 
+def by_turn(trajectory: Trajectory) -> Ints:
+    """Places [N] of the sampled ids of all segments together, in the order of their turns."""
+    turns = [turn_T[turn_T >= 0] for turn_T in map(sampled, trajectory.segments)]
+    turn_N = np.concatenate(turns) if turns else np.zeros(0, dtype=np.int64)
+    return np.argsort(turn_N, kind="stable")
+
+
 def flat(trajectory: Trajectory, column: Credit, name: str = "column") -> Floats:
-    """The values [N] of a column at the sampled ids, in the order in which they were sampled.
+    """The values [N] of a column at the sampled ids, in the order of their turns.
 
     Raises `Bug` for a column of another shape, and `NotFinite` for a value that is not finite;
     both name the trajectory.
@@ -70,7 +79,7 @@ def flat(trajectory: Trajectory, column: Credit, name: str = "column") -> Floats
                 f"{values_T.shape}, not {turn_T.shape}"
             )
         parts.append(values_T[turn_T >= 0])
-    values_N = np.concatenate(parts) if parts else np.zeros(0)
+    values_N = (np.concatenate(parts) if parts else np.zeros(0))[by_turn(trajectory)]
     if not np.isfinite(values_N).all():
         raise NotFinite(f"{name} of trajectory {trajectory.id} is not finite at a sampled id")
     return values_N
@@ -78,26 +87,30 @@ def flat(trajectory: Trajectory, column: Credit, name: str = "column") -> Floats
 
 def unflat(trajectory: Trajectory, values_N: Floats) -> Credit:
     """The inverse of `flat`: 0 wherever nothing was sampled."""
+    order_N = by_turn(trajectory)
+    if len(order_N) != len(values_N):
+        raise Bug(
+            f"{len(values_N)} values for the {len(order_N)} sampled ids of trajectory "
+            f"{trajectory.id}"
+        )
+    placed_N = np.zeros(len(values_N))
+    placed_N[order_N] = values_N
     credit: list[Floats] = []
     start = 0
     for segment in trajectory.segments:
         mask_T = sampled(segment) >= 0
         out_T = np.zeros(len(mask_T))
         stop = start + int(mask_T.sum())
-        out_T[mask_T] = values_N[start:stop]
+        out_T[mask_T] = placed_N[start:stop]
         credit.append(out_T)
         start = stop
-    if start != len(values_N):
-        raise Bug(
-            f"{len(values_N)} values for the {start} sampled ids of trajectory {trajectory.id}"
-        )
     return tuple(credit)
 
 
 def turn_of_tokens(trajectory: Trajectory) -> Ints:
     """The turn [N] that sampled each id, in the order of `flat`."""
     turns = [turn_T[turn_T >= 0] for turn_T in map(sampled, trajectory.segments)]
-    return np.concatenate(turns) if turns else np.zeros(0, dtype=np.int64)
+    return np.sort(np.concatenate(turns)) if turns else np.zeros(0, dtype=np.int64)
 
 
 def sampler_logprobs(trajectory: Trajectory) -> Floats:

@@ -9,7 +9,7 @@ import numpy as np
 
 from foldgym.errors import Bug
 from foldgym.trainers.advantages.credit import sampled
-from foldgym.trainers.advantages.inputs import turn_of_tokens
+from foldgym.trainers.advantages.inputs import by_turn, turn_of_tokens
 from foldgym.types import Ids, Trajectory, Turn
 
 if TYPE_CHECKING:
@@ -62,14 +62,14 @@ def ngrams(ids: Sequence[int], grams: Iterable[Sequence[int]]) -> list[bool]:
 
 
 def marked(trajectory: Trajectory, finder: SpanFn) -> NDArray[np.bool_]:
-    """Which sampled ids [N] lie in a span, in the order in which they were sampled.
+    """Which sampled ids [N] lie in a span, in the order of their turns.
 
     A finder sees whole turns, so spans do not depend on how a trajectory was cut. Raises `Bug` if
     it gives neither a bool nor one per id.
     """
     turn_N = turn_of_tokens(trajectory)
     ids = [np.asarray(s.token_ids)[sampled(s) >= 0] for s in trajectory.segments]
-    id_N = np.concatenate(ids) if ids else np.zeros(0, dtype=np.int64)
+    id_N = (np.concatenate(ids) if ids else np.zeros(0, dtype=np.int64))[by_turn(trajectory)]
     out_N = np.zeros(len(turn_N), dtype=np.bool_)
     for k, turn in enumerate(trajectory.turns):
         here_N = turn_N == k
