@@ -95,7 +95,7 @@ class TrainRun(Run):
         """Options that have no effect with the chosen parts, each with its reason."""
         yield from super().inert()
         yield from _memory_inert(self.memory)
-        yield from _store_inert(self.store, self.memory)
+        yield from _store_inert(self.store, self.memory, self.scaffold)
         yield from _optimiser_inert("optim", self.optim)
         if self.aux is not None:
             yield "aux.renderer", "the auxiliary policy reads what the policy's renderer writes"
@@ -253,12 +253,19 @@ def _memory_inert(memory: MemorySection) -> Inert:
         yield "memory.soft", 'memory.trigger = "marker" folds when the policy says so'
 
 
-def _store_inert(store: StoreSection, memory: MemorySection) -> Inert:
-    names = [use for use, _ in _layers(memory)]
-    if not STORED & {*names} and ":" not in names[-1]:  # of a user's own nothing is known
+def _store_inert(store: StoreSection, memory: MemorySection, scaffold: ScaffoldSection) -> Inert:
+    names = [scaffold.use, *(use for use, _ in _layers(memory))]
+    own = ":" in names[0] + names[-1]  # of a user's own nothing is known
+    if not own and not (STORED | {"egur"}) & {*names}:
         known = ", ".join(sorted(STORED))
         for key in StoreSection.model_fields:
-            yield f"store.{key}", f"memory.use = {memory.use!r} keeps nothing; these do: {known}"
+            yield (
+                f"store.{key}",
+                (
+                    f"memory.use = {memory.use!r} keeps nothing; these do: {known}, "
+                    'and scaffold.use = "egur"'
+                ),
+            )
     elif store.frozen:
         for key in ("writers", "retire", "max_items", "max_chars"):
             yield f"store.{key}", "store.frozen is true, so nothing is written"

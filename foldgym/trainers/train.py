@@ -216,7 +216,7 @@ def build(run: TrainRun, folder: Path, found: checkpoint.Checkpoint | None = Non
     answers = answer_reader(rubric, mix, how, actor, run.seed)
     if answers is not None and found is None:  # what a policy became is no reason to refuse it
         check_answers(rubric, mix, how, answers, run.seed)
-    store = store_of(run.store, how.memory, filled=found is None)
+    store = store_of(run.store, how, filled=found is None)
     job = Job(
         run,
         folder,

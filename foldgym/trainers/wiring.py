@@ -224,19 +224,18 @@ def memory_of(section: MemorySection) -> Callable[[], Memory]:
     return make
 
 
-def store_of(
-    section: StoreSection, make: Callable[[], Memory], *, filled: bool = True
-) -> Store | None:
-    """The store of a memory that keeps one, None for the others; `filled` from `section.path`.
+def store_of(section: StoreSection, how: Rollout, *, filled: bool = True) -> Store | None:
+    """The store of a memory or scaffold that keeps one, or None; `filled` from `section.path`.
 
-    Raises `ConfigError` if the section is of no use to this memory, `DataError` for the file.
+    Raises `ConfigError` if the section is of no use to either, `DataError` for the file.
     """
-    memory = make()
-    if not getattr(memory, "keeps", False):
+    memory, scaffold = how.memory(), how.scaffold()
+    if not getattr(memory, "keeps", False) and not getattr(scaffold, "keeps", False):
         if section != StoreSection():
             raise ConfigError(
-                f"store: has no effect: the memory {type(memory).__name__} keeps nothing from "
-                "episode to episode (one that does says `keeps = True`); remove it"
+                f"store: has no effect: the memory {type(memory).__name__} and the scaffold "
+                f"{type(scaffold).__name__} keep nothing from episode to episode (what does says "
+                "`keeps = True`); remove it"
             )
         return None
     store = Store(**section.model_dump(exclude={"path"}))

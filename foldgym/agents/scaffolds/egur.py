@@ -61,6 +61,7 @@ class EGuR:
     """
 
     roles = ("main", "guide", "solver", "verifier", "consolidator")
+    keeps = True  # reads and writes the store
 
     def __init__(
         self,
