@@ -120,28 +120,27 @@ def squeeze(
 ) -> Squeezed | None:
     """The fallback when a memory makes no room (memory spec 4.7).
 
-    Blanks observations from the oldest turn on, then drops whole turns from the oldest on. Items
-    that belong to no turn (the task, memory blocks) stay. None when even that does not fit.
+    Blanks observations from the oldest turn on, then drops whole turns from the oldest on; the
+    newest observation goes last of all, since the next action answers it. Items that belong to no
+    turn (the task, memory blocks) stay. None when even that does not fit.
     """
     turn_of_item = [_turn(item, log) for item in view.items]
     turns = sorted({turn for turn in turn_of_item if turn is not None})
-    for count in range(1, len(turns) + 1):
-        old = set(turns[:count])
+    tries = [(turns[:count], turns[:0]) for count in range(1, len(turns))]
+    tries += [(turns[:0], turns[:count]) for count in range(1, len(turns))]
+    tries += [(turns[-1:], turns[:-1])] if turns else []
+    for blanked, dropped in tries:
         items: list[Ref | Synth] = []
         for item, turn in zip(view.items, turn_of_item, strict=True):
-            if turn in old and isinstance(item, Ref) and log[item.event].kind != "model":
+            if turn is not None and turn in dropped:
+                continue
+            if turn in blanked and isinstance(item, Ref) and log[item.event].kind != "model":
                 if items and items[-1] != placeholder:
                     items.append(placeholder)
             else:
                 items.append(item)
         if fits(smaller := View(tuple(items), view.open_turn)):
-            return Squeezed(smaller, count, 0)
-    for count in range(1, len(turns)):
-        kept = set(turns[count:])
-        pairs = zip(view.items, turn_of_item, strict=True)
-        left = tuple(item for item, turn in pairs if turn is None or turn in kept)
-        if fits(smaller := View(left, view.open_turn)):
-            return Squeezed(smaller, 0, count)
+            return Squeezed(smaller, len(blanked), len(dropped))
     return None
 
 

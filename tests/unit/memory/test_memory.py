@@ -114,9 +114,11 @@ def test_a_squeeze_blanks_first_and_drops_whole_turns_after() -> None:
         return result and shown(result.view, log)
 
     assert fits(88, 1) == [0, 10, 9, 11, 21, 12, 22]
-    assert fits(60, 3) == [0, 10, 9, 11, 9, 12, 9]
+    assert fits(73, 2) == [0, 10, 9, 11, 9, 12, 22]
+    assert fits(72, 1) == [0, 11, 21, 12, 22]
     assert fits(35, 2) == [0, 12, 22]
-    assert fits(33, 0) is None
+    assert fits(33, 3) == [0, 12, 9]  # the newest observation is the last to go
+    assert fits(20, 0) is None
 
 
 def test_a_squeeze_never_parts_a_call_from_its_result() -> None:
