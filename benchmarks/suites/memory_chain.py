@@ -307,7 +307,7 @@ def tables(result: Table) -> str:
             *(shown(found[mode]["score"]) for mode in MODES),
             ", ".join(f"{one['mean']:+.2f}" for one in found["sampled"]["by_seed"]),
         ]
-        lines.append(f"| {LABELS[arm]} | {' | '.join(cells)} |")
+        lines.append(f"| {LABELS.get(name, name)} | {' | '.join(cells)} |")
     lines += [
         "",
         "| memory | own tokens cloned | cloning | GRPO | measuring |",
