@@ -147,6 +147,29 @@ class SearchWorld(ToolEnv):
         self._opened: list[str] = []
         self._read: set[int] = set()
 
+    def documents(self) -> tuple[Document, ...]:
+        """What can be searched, for transforms that make tasks or distractors of it.
+
+        Raises `UserError` where it is not in memory.
+        """
+        found: tuple[Document, ...] | None = getattr(self._case.library, "documents", None)
+        if found is None:
+            raise UserError(
+                f"the passages of this {type(self).__name__} lie behind an index, so nothing can "
+                "be made of them all; use questions that bring their own passages"
+            )
+        return found
+
+    def distractions(self) -> tuple[str, ...]:
+        """Passages that do not help to answer."""
+        helpful = set(self._case.question.supporting)
+        findings = [lead.finding for lead in self._case.leads]
+        return tuple(
+            each.text
+            for each in self.documents()
+            if each.id not in helpful and not any(finding in each.text for finding in findings)
+        )
+
     @property
     def tools(self) -> tuple[Tool, ...]:
         """None where actions are tags in plain text."""

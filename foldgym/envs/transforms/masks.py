@@ -14,6 +14,7 @@ from foldgym.envs.index import Document
 from foldgym.envs.transforms.base import Inner, Knob, Play, Transform, allow, of_world
 from foldgym.envs.transforms.spans import Span, choose, mask, salient
 from foldgym.errors import UnknownName, UserError
+from foldgym.search import Document as Passage
 from foldgym.seeding import generator
 from foldgym.tools import call, call_tool
 from foldgym.types import Action, Evidence, Json, Message, Step, Task, Tool
@@ -68,7 +69,7 @@ class Masks(Transform[Masked]):
         if not self.off and of_world(env, "documents") is None:
             raise UserError(
                 "masks need a world with documents: a method documents() that returns those of "
-                "the episode (foldgym.envs.index.Document)"
+                "the episode (foldgym.search.Document, or foldgym.envs.index.Document)"
             )
         if not self.off:
             allow(env, k)
@@ -96,7 +97,7 @@ class Masks(Transform[Masked]):
         """Draw a passage and its masks."""
         self.env.reset(seed=now.seed, options=dict(now.options))
         inner: Task = self._inner("task")
-        documents: Sequence[Document] = of_world(self.env, "documents")()
+        documents: Sequence[Document | Passage] = of_world(self.env, "documents")()
         rng = generator(now.seed, "masks")
         passage, spans = self._passage(documents, rng)
         shown, now.golds = mask(passage, choose(spans, self.k, rng))
@@ -118,11 +119,16 @@ class Masks(Transform[Masked]):
             {"masks": self.k},
         )
 
-    def _passage(self, documents: Sequence[Document], rng: random.Random) -> tuple[str, list[Span]]:
+    def _passage(
+        self, documents: Sequence[Document | Passage], rng: random.Random
+    ) -> tuple[str, list[Span]]:
         """Texts of subjects in random order, until enough of them can be masked."""
         by_subject: dict[str, list[str]] = {}
         for each in documents:
-            by_subject.setdefault(each.subject, []).append(each.text)
+            if _MASK.search(each.text):  # a text with [1] in it would be read as masked
+                continue
+            subject = each.subject if isinstance(each, Document) else each.title or each.id
+            by_subject.setdefault(subject, []).append(each.text)
         subjects = list(by_subject)
         rng.shuffle(subjects)
         used: list[str] = []

@@ -177,6 +177,18 @@ def test_subjects_are_never_masked_and_passages_grow_until_there_are_enough() ->
         masked(16)
 
 
+def test_passages_with_marks_like_ours_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LIVES, "Noted", "Noted in Paris [1] and in Rome on 3 May 1900.")
+    for seed in range(30):
+        assert "Paris" not in masked(1, seed).task.prompt[0].text
+
+
+def test_passages_of_question_worlds_will_do() -> None:
+    env: Any = foldgym.make("foldgym/FictionalQA-v0", transforms=[{"use": "masks", "k": 3}])
+    assert all(Bounded(0, 0, 0)(env, seed) for seed in range(5))
+    assert [each.name for each in env.tools] == ["search", "open", "find", "fill"]
+
+
 def test_worlds_without_documents_are_refused() -> None:
     with pytest.raises(UserError, match=r"method documents\(\)"):
         Masks(foldgym.make("foldgym/KeyDoor-v0"))

@@ -229,6 +229,15 @@ def test_every_observation_gets_exactly_so_many_words(source: Any, place: Any) -
     assert env.measure()["read"] == bare.measure()["read"]
 
 
+def test_question_worlds_distract_with_passages_that_do_not_help() -> None:
+    env: Any = made("foldgym/FictionalQA-v0")
+    env.reset(seed=0)
+    texts_ = env.distractions()
+    findings = [lead.finding for lead in env._case.leads]
+    assert 0 < len(texts_) < len(env.documents())
+    assert not any(finding in text for finding in findings for text in texts_)
+
+
 def test_members_of_a_group_are_distracted_differently() -> None:
     said = []
     for episode in (0, 1, 1):
