@@ -126,6 +126,11 @@ class Transform(Wrapper, Generic[P]):
         return self._inner("task") if self.off or self.now is None else self.now.task
 
     @property
+    def note_styles(self) -> tuple[str, ...]:
+        """Those of the inside, unless its expert would write about another task."""
+        return super().note_styles if self.off or self.keeps_task else ()
+
+    @property
     def max_turns(self) -> int | None:
         """Turns after which an episode is truncated; None if nothing inside limits them."""
         inner = hook(self.env, "max_turns")

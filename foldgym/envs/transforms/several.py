@@ -126,9 +126,13 @@ class Several(Transform[Tasks]):
     def prompt(self, now: Tasks, tasks: Sequence[Task]) -> tuple[Message, ...]:
         """The opening that asks all tasks."""
 
+    @abstractmethod
     def score(self, now: Tasks, scores: Sequence[float]) -> float:
         """The score of an episode, from those of its tasks."""
-        return sum(scores) / self.count
+
+    @abstractmethod
+    def pays(self, reward: float) -> float:
+        """What the agent gets at once of a reward that a task pays."""
 
     linked: ClassVar[bool] = False
     """Whether later tasks build on earlier ones."""
@@ -290,10 +294,6 @@ class Several(Transform[Tasks]):
             paid += step.reward
             said.append(f"{place + 1}: {' '.join(one.text for one in step.observation)}")
         return "\n".join(said), paid
-
-    def pays(self, reward: float) -> float:
-        """What the agent gets of a reward that a task pays."""
-        return reward / self.count
 
     def bonus(self, now: Tasks) -> float:
         """What the agent gets besides at the end of the episode."""

@@ -134,6 +134,13 @@ def test_limits_on_turns_grow_with_the_transforms() -> None:
     assert maker(FICTIONAL, stacked).turns(32) == 24 + 2 * 24 + 1
 
 
+def test_experts_write_notes_only_about_the_task_that_is_played() -> None:
+    for use, styles in (("faults", ("fold",)), ("objectives", ()), ("chain", ()), ("masks", ())):
+        env: Any = make(FICTIONAL, transforms=[use])
+        assert env.note_styles == styles
+    assert make(FICTIONAL, transforms=[{"use": "masks", "k": 0}]).note_styles == ("fold",)
+
+
 # ---------------------------------------------------------------- workers and processes
 
 
