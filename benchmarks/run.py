@@ -21,7 +21,10 @@ from typing import Any
 from foldgym.console import note, table
 
 HERE = Path(__file__).parent
-SUITES = ("envs", "rollout", "engine", "install", "estimators", "credit", "household", "search")
+SUITES = (
+    *("envs", "rollout", "engine", "memory", "install", "estimators", "credit"),
+    *("household", "search"),
+)
 
 
 def machine() -> dict[str, Any]:
