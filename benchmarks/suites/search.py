@@ -181,6 +181,30 @@ def measure_queries(engine: str, folder: Path, queries: list[str]) -> dict[str, 
     }
 
 
+def measure_server(folder: Path, queries: list[str]) -> dict[str, float]:
+    """Milliseconds over HTTP on this machine: a query a request, and a query of a batch of 64."""
+    from foldgym.search import open_index
+    from foldgym.search.server import Server
+
+    with Server(open_index(folder), port=0) as server:
+        client = open_index(server.url)
+        client.search(queries[:10], K)
+        taken: list[float] = []
+        for query in queries:
+            started = time.perf_counter()
+            client.search([query], K)
+            taken.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        client.search(queries[:64], K)
+        batch = time.perf_counter() - started
+    p50, p95 = np.percentile(taken, [50, 95])
+    return {
+        "server_p50_ms": round(float(p50) * 1e3, 2),
+        "server_p95_ms": round(float(p95) * 1e3, 2),
+        "server_batch_ms": round(batch / 64 * 1e3, 2),
+    }
+
+
 def _memory() -> dict[str, float]:
     """Resident megabytes, and how many of them no other process can share."""
     with open("/proc/self/status") as file:
@@ -214,6 +238,8 @@ def run(sizes: tuple[int, ...] = SIZES) -> dict[str, Any]:
                 load = {"load_before": round(os.getloadavg()[0], 1)}
                 built = apart("build", engine, str(corpus), folder)
                 found[engine] = {**load, **built, **apart("query", engine, folder, str(queries))}
+                if engine == "foldgym tantivy":
+                    found[engine] |= apart("server", engine, folder, str(queries))
                 shutil.rmtree(folder)
             corpus_mb = round(corpus.stat().st_size / 1e6)
         result[f"{size} passages"] = {"corpus_mb": corpus_mb, **found, "ratios": ratios(found)}
@@ -234,9 +260,12 @@ def ratios(found: dict[str, dict[str, float]]) -> dict[str, float]:
 def main(words: list[str]) -> None:
     if words[:1] == ["build"]:
         print(json.dumps(measure_build(words[1], Path(words[2]), Path(words[3]))))
-    elif words[:1] == ["query"]:
+    elif words[:1] in (["query"], ["server"]):
         queries = json.loads(Path(words[3]).read_text())
-        print(json.dumps(measure_queries(words[1], Path(words[2]), queries)))
+        if words[0] == "query":
+            print(json.dumps(measure_queries(words[1], Path(words[2]), queries)))
+        else:
+            print(json.dumps(measure_server(Path(words[2]), queries)))
     else:
         print(json.dumps(run(tuple(map(int, words)) or SIZES), indent=1))
 

@@ -20,7 +20,6 @@ from typing import IO, Any, cast
 
 from foldgym.errors import DataError, UnknownName
 from foldgym.search.base import Document
-from foldgym.search.keys import digest
 
 FORMS = {
     **dict.fromkeys((".jsonl", ".json", ".ndjson"), "jsonl"),
@@ -90,13 +89,12 @@ class Corpus:
 
     def __iter__(self) -> Iterator[Document]:
         self.problems, self.skipped = [], 0
-        seen: set[int] = set()
+        seen: set[str] = set()
         for file in self._files:
             for line, found in self._read(file):
                 if isinstance(found, Document):
-                    key = digest(found.id)
-                    if key not in seen:
-                        seen.add(key)
+                    if found.id not in seen:
+                        seen.add(found.id)
                         yield found
                         continue
                     found = f"the id {found.id!r} is taken; the first document keeps it"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import mmap
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from hashlib import blake2b
+from json.encoder import encode_basestring as quote
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -108,9 +109,8 @@ class Writer:
         """Append one; its number is how many came before."""
         if len(self) == MOST_DOCUMENTS:
             raise DataError(f"an index holds at most {MOST_DOCUMENTS} documents; split the corpus")
-        row: Sequence[str] = (document.id, document.title, document.text)
-        text = json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n"
-        line = text.encode("utf-8", "surrogatepass")
+        id, title, text = quote(document.id), quote(document.title), quote(document.text)
+        line = f"[{id},{title},{text}]\n".encode("utf-8", "surrogatepass")
         self._file.write(line)
         self._hash.update(line)
         self._starts.append(self._starts[-1] + len(line))
