@@ -66,9 +66,9 @@ _PUNCTUATION = {
     "z": "\u200d",
     "k": "\u20e3",
     "#": "#*",
-    " ": "\u200b",
+    " ": "\u200b\u3006\u30fb\uff65",
     "x": "\uff9e\uff9f",
-    "I": "\u3007",
+    "I": "\u3007\U0001f200",
     "K": "\u309b\u309c\u30a0",
 }
 _EXPLICIT = {ord(each): name for name, those in _PUNCTUATION.items() for each in those}
@@ -100,6 +100,7 @@ _LETTER_LIKE = _ranges("""
 1F130-1F149 1F150-1F169 1F170-1F189
 """)
 _IDEOGRAPHS = _ranges("2E80-2FD5 3021-3029 3038-303A F900-FAD9")
+_NO_WORDS = _ranges("17000-18D08 1B170-1B2FB")  # Tangut and Nushu, for which Unicode has no rule
 _KATAKANA = _ranges("3031-3035 32D0-32FE 3300-3357")
 
 
@@ -115,9 +116,7 @@ def _class(point: int) -> str:
     if category == "Cn":
         return " "
     if _within(point, _UNSPACED):
-        return (
-            "s" if category.startswith("M") else "S" if category.startswith("L") else _plain(char)
-        )
+        return "s" if category.startswith("M") else "S"
     for edges, found in ((_PICTOGRAPHS, "E"), (_LETTER_LIKE, "L"), (_IDEOGRAPHS, "I")):
         if _within(point, edges):
             return found
@@ -138,6 +137,8 @@ def _plain(char: str) -> str:
         return "x"
     if category == "Pc":
         return "U"
+    if _within(ord(char), _NO_WORDS):
+        return " "
     name = unicodedata.name(char, "")
     if name.startswith(("HIRAGANA", "HENTAIGANA")):
         return "I"
