@@ -26,6 +26,7 @@ class ChainSearch(ToolEnv):
         top_k: documents that a search shows
         stop: how likely the hasty expert gives up after a hop that is not the last
         max_turns: turns after which an episode is cut short
+        stray: how likely an expert searches for something else instead
     """
 
     experts = ("optimal", "hasty")
@@ -42,6 +43,7 @@ class ChainSearch(ToolEnv):
         top_k: int = 3,
         stop: float = 0.65,
         max_turns: int = 12,
+        stray: float = 0.0,
         render_mode: str | None = None,
     ) -> None:
         super().__init__(render_mode=render_mode)
@@ -49,8 +51,9 @@ class ChainSearch(ToolEnv):
             raise UnknownName("split", split, self.splits)
         if top_k < 1 or max_turns < 1:
             raise UserError(f"top_k and max_turns must be at least 1, not {top_k} and {max_turns}")
-        if not 0 <= stop <= 1:
-            raise UserError(f"stop is a probability, from 0 to 1, not {stop}")
+        if not (0 <= stop <= 1 and 0 <= stray < 1):
+            raise UserError(f"stop and stray are probabilities, not {stop} and {stray}")
+        self.stray = stray
         self.split, self.top_k, self.stop, self.max_turns = split, top_k, stop, max_turns
         self.mix = self._mix(hops)
 
@@ -161,13 +164,21 @@ class ChainSearch(ToolEnv):
         """The next call: "optimal" walks to the end, "hasty" may stop after any earlier hop.
 
         "hasty:0.3" is a hasty player with another `stop`. "fold" writes a memory's note: the
-        question reduced to what is still to be found.
+        question reduced to what is still to be found. "judge" says whether the last search brought
+        a fact of the chain.
         """
+        if style == "judge":
+            last = self._searches[-1][1] if self._searches else []
+            helps = any(fact.document.text in last for fact in self.chain.facts)
+            return call("judge", verdict="Yes" if helps else "No")
         if style == "fold":
             return Message("assistant", self.chain.reduced(self.chain.progress(self._seen)))
         name, colon, given = style.partition(":")
         if name not in self.experts or (colon and name != "hasty"):
             raise UnknownName("expert", style, self.experts, f"Asked of {type(self).__name__}.")
         stop = (float(given) if given else self.stop) if name == "hasty" else 0.0
+        if self.stray and rng.random() < self.stray:
+            about = rng.choice(self._index.documents).subject
+            return call("search", query=f"{about} {self.chain.facts[0].relation}")
         action, text = decide(self.chain, self.chain.progress(self._seen), stop, rng)
         return call(action, **{"query" if action == "search" else "text": text})

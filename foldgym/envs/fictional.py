@@ -38,10 +38,17 @@ class FictionalSearch(ChainSearch):
         top_k: int = 3,
         stop: float = 0.65,
         max_turns: int = 12,
+        stray: float = 0.0,
         render_mode: str | None = None,
     ) -> None:
         super().__init__(
-            split, hops, top_k=top_k, stop=stop, max_turns=max_turns, render_mode=render_mode
+            split,
+            hops,
+            top_k=top_k,
+            stop=stop,
+            max_turns=max_turns,
+            stray=stray,
+            render_mode=render_mode,
         )
         if not 1 <= people <= 1000 or distractors < 0:
             raise UserError(

@@ -38,10 +38,17 @@ class PyDocsSearch(ChainSearch):
         top_k: int = 2,
         stop: float = 0.65,
         max_turns: int = 12,
+        stray: float = 0.0,
         render_mode: str | None = None,
     ) -> None:
         super().__init__(
-            split, hops, top_k=top_k, stop=stop, max_turns=max_turns, render_mode=render_mode
+            split,
+            hops,
+            top_k=top_k,
+            stop=stop,
+            max_turns=max_turns,
+            stray=stray,
+            render_mode=render_mode,
         )
         if symbols < 0 or not 0 <= disguise <= 1:
             raise UserError(

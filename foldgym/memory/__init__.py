@@ -9,6 +9,7 @@ from foldgym.memory.folding import Summarise
 from foldgym.memory.notes import Mem1State, NotesAndClear
 from foldgym.memory.pruning import ErrorPrune, MemoryEdit
 from foldgym.memory.recursive import RecursiveSummary
+from foldgym.memory.reseek import ReSeek
 from foldgym.memory.sheets import CheatsheetCu, CheatsheetRs
 from foldgym.memory.store import Store
 from foldgym.memory.thinking import Delethink
@@ -33,6 +34,7 @@ MEMORIES = {
     "keys": KvStore,
     "vectors": VectorStore,
     "recursive": RecursiveSummary,
+    "reseek": ReSeek,
 }
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "MemoryEdit",
     "NotesAndClear",
     "OmitObservations",
+    "ReSeek",
     "RecursiveSummary",
     "Reminder",
     "SlidingWindow",

@@ -28,6 +28,7 @@ from foldgym.rewards.retrieval import (
 from foldgym.rewards.rubric import Rubric, Term, TermFn
 from foldgym.rewards.shaping import budget, fission, l_grpo, overlong
 from foldgym.rewards.tool_use import fold_preference, gold_calls, tool_call_bonus
+from foldgym.rewards.verdicts import verdicts
 
 if TYPE_CHECKING:
     from foldgym.config import RewardSection
@@ -59,6 +60,7 @@ REWARDS: Mapping[str, TermFn] = {
     "token_f1": token_f1,
     "tool_call_bonus": tool_call_bonus,
     "turn_cost": turn_cost,
+    "verdicts": verdicts,
 }
 
 # terms that move with how much was written, so that no gate may look at them

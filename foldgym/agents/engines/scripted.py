@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from foldgym.errors import UnknownName
+from foldgym.memory.reseek import JUDGE
 from foldgym.seeding import derive_seed, generator
 from foldgym.tools import random_call
 from foldgym.types import Completion, EnvHandle, Message, Prompt, Sampling, Session
@@ -67,6 +68,8 @@ class _ExpertSession:
 
     async def sample(self, prompt: Prompt, sampling: Sampling) -> Completion:
         style = self.style if prompt.purpose == "act" else prompt.purpose
+        if _to_judge(prompt):
+            style = JUDGE.name
         said = await self.env.expert(style, derive_seed(self.seed, prompt.turn))
         return Completion(message=Message("assistant", said) if isinstance(said, str) else said)
 
@@ -78,7 +81,8 @@ class _ExpertSession:
 class ExpertPolicy:
     """The environment's own scripted player, who may look behind the curtain.
 
-    A memory that asks for notes gets the expert style of that purpose (`"fold"`).
+    A memory that asks for notes gets the expert style of that purpose (`"fold"`), one that wants
+    searches judged (`reseek`) the style `"judge"` after each.
     """
 
     style: str = "optimal"
@@ -87,6 +91,15 @@ class ExpertPolicy:
     def open(self, seed: int, env: EnvHandle) -> Session:
         """A session bound to the episode's environment."""
         return _ExpertSession(env, self.style, seed)
+
+
+def _to_judge(prompt: Prompt) -> bool:
+    """Whether the last thing shown is a search result that a memory wants judged."""
+    offered = any(tool is JUDGE for tool in prompt.tools)
+    if not offered or prompt.purpose != "act" or not prompt.messages:
+        return False
+    last = prompt.messages[-1]
+    return last.role == "tool" and last.name == "search" and not last.text.startswith("error:")
 
 
 SCRIPTED = ("expert:STYLE", "random", "silent")
