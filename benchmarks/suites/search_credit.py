@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -77,10 +78,8 @@ def play_method(name: str, seed: int, folder: Path, seconds: float, small: bool)
         if spent >= seconds and step % run.train.checkpoint_every == 0:
             raise Enough
 
-    try:
+    with suppress(Enough):
         train(run, progress)
-    except Enough:
-        pass
     after = measure(run, run.output, seed, tasks)
     lines = (Path(run.output) / "metrics.jsonl").read_text("utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
@@ -113,9 +112,7 @@ def measure(run: Any, policy: str, seed: int, number: int) -> Table:
     held_out, actor = worlds(run.envs, "test"), load_actor(PolicySection(path=policy))
     how = how_to_play(run.rollout, run.memory, actor.renderer, held_out.max_turns)
     requests = tasks(ENV, number, derive_seed("search credit", seed))
-    report, groups = asyncio.run(
-        evaluate(requests, held_out.open, actor.policy, how, seed, right)
-    )
+    report, groups = asyncio.run(evaluate(requests, held_out.open, actor.policy, how, seed, right))
     facts = [each.facts for group in groups for each in group.trajectories]
     result = report.envs[ENV]
     return {

@@ -36,7 +36,9 @@ from foldgym.config.models import (
 )
 
 WHOLE = "foldgym"  # error type of a message that already names its key
-NEVER_FOLDS = frozenset({"full", "window", "omit", "errors", "mem1", "notes", "edit", "hiagent"})
+NEVER_FOLDS = frozenset(
+    {"full", "window", "omit", "errors", "mem1", "notes", "edit", "hiagent", "reseek"}
+)
 WRAPPERS = frozenset(
     {"delethink", "reminder", "cheatsheet", "cheatsheet_rs", "keys", "vectors", "recursive"}
 )
