@@ -4,8 +4,8 @@
     python -m benchmarks.suites.search_credit --seed 3 --folder runs/search/seed-3
     python -m benchmarks.suites.search_credit --docs       # tables of the last result
 
-Per seed, a model of random weights clones a hasty expert (for ReSeek one that also judges its
-searches); then every method trains for the same processor time, whatever its steps cost.
+Per seed, a model of random weights clones a hasty expert, then one that strays (for ReSeek one that
+also judges its searches); then every method trains for the same processor time, whatever its steps cost.
 """
 
 from __future__ import annotations
@@ -42,10 +42,12 @@ def play_seed(seed: int, folder: Path, seconds: float, small: bool = False) -> T
     from foldgym.trainers.sft import sft
 
     clones: Table = {}
-    for name in dict.fromkeys(CLONES.values()):
+    for name in ("base", *dict.fromkeys(CLONES.values())):
         began = time.process_time()
         words = [f"seed={seed}", f'output="{folder / name}"']
-        words += ["sft.steps=2", "tokenizer.episodes=20"] if small else []
+        words += [] if name == "base" else [f'policy.path="{folder / "base"}"']
+        words += ["sft.steps=2"] if small else []
+        words += ["tokenizer.episodes=20"] if small and name == "base" else []
         sft(load(SftRun, ROOT / "runs" / f"search_{name}.toml", words))
         clones[name] = {"cpu_seconds": time.process_time() - began}
     return {

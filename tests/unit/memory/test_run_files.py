@@ -19,6 +19,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mem1": {"instruction": "Keep what matters."},
     "notes": {"window": 10, "keep": 2, "notes": 3},
     "edit": {},
+    "reseek": {"context": "hard", "tool": "find"},
     "summarise": {"keep": 1, "max_tokens": 32},
     "hiagent": {"result": "last", "max_tokens": 32},
     "deepagent": {"max_folds": 2, "trigger": "marker", "max_tokens": 64, "fallback": "refuse"},

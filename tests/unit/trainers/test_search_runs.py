@@ -47,7 +47,7 @@ def test_every_method_trains(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_curricula_start(name: str, clone: list[str], tmp_path: Path) -> None:
     small = ["sft.steps=1", "sft.batch=4", "tokenizer.episodes=8", f'output="{tmp_path}/clone"']
-    sft(load(SftRun, RUNS / "search_clone.toml", [*clone, *small]))
+    sft(load(SftRun, RUNS / "search_base.toml", [*clone, *small]))
     words = ["train.steps=1", "train.checkpoint_every=1", "train.groups=1", "train.group_size=2"]
     words += [f'policy.path="{tmp_path}/clone"', f'output="{tmp_path}/run"', "rollout.max_turns=4"]
     train(load(TrainRun, RUNS / f"search_{name}.toml", words))
