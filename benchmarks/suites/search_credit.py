@@ -4,8 +4,9 @@
     python -m benchmarks.suites.search_credit --seed 3 --folder runs/search/seed-3
     python -m benchmarks.suites.search_credit --docs       # tables of the last result
 
-Per seed, a model of random weights clones a hasty expert, then one that strays (for ReSeek one that
-also judges its searches); then every method trains for the same processor time, whatever its steps cost.
+Per seed, a model of random weights clones a hasty expert, then one that strays (for ReSeek, another
+model clones experts who also judge their searches); then every method trains for the same
+processor time, whatever its steps cost.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ PAGE = ROOT / "docs" / "search_credit.md"
 ENV = "foldgym/FictionalSearch-v0"
 SEEDS, TASKS, SECONDS, EVERY = (0, 1, 2), 256, 50.0, 5
 CLONES = {"grpo": "clone", "igpo": "clone", "reseek": "clone_reseek"}
+BASES = {"clone": "base", "clone_reseek": "base_reseek"}
 LABELS = {"grpo": "GRPO", "igpo": "IGPO", "reseek": "ReSeek"}
 Table = dict[str, Any]
 
@@ -42,13 +44,17 @@ def play_seed(seed: int, folder: Path, seconds: float, small: bool = False) -> T
     from foldgym.trainers.sft import sft
 
     clones: Table = {}
-    for name in ("base", *dict.fromkeys(CLONES.values())):
+    for name in (*BASES.values(), *BASES):
         began = time.process_time()
-        words = [f"seed={seed}", f'output="{folder / name}"']
-        words += [] if name == "base" else [f'policy.path="{folder / "base"}"']
-        words += ["sft.steps=2"] if small else []
-        words += ["tokenizer.episodes=20"] if small and name == "base" else []
-        sft(load(SftRun, ROOT / "runs" / f"search_{name}.toml", words))
+        words = [f"seed={seed}", f'output="{folder / name}"', *(["sft.steps=2"] if small else [])]
+        if name in BASES:
+            words += [f'policy.path="{folder / BASES[name]}"']
+            path = ROOT / "runs" / f"search_{name}.toml"
+        else:
+            words += ["tokenizer.episodes=20"] if small else []
+            words += ['memory={use="reseek"}'] if name == "base_reseek" else []
+            path = ROOT / "runs" / "search_base.toml"
+        sft(load(SftRun, path, words))
         clones[name] = {"cpu_seconds": time.process_time() - began}
     return {
         "seed": seed,
