@@ -209,16 +209,17 @@ class Transcript:
         self._thought = min(self._thought, len(self._planted))
         self._may_rewrite = True
 
-    def show(self, message: Message) -> None:
-        """Adds a message of ours: to the latest answer, or to the task before anything is said."""
-        ids = self.renderer.encode(message)
-        turn = self._latest_turn()
-        if turn < 0:
-            self.log.append("task", ids, "template", messages=(message,))
-            return
-        heard = (*self.turns[turn].observation, message)
-        self.turns[turn] = replace(self.turns[turn], observation=heard)
-        self.log.append("notice", ids, "template", turn=turn, messages=(message,))
+    def show(self, message: Message, lasting: bool = True) -> None:
+        """Adds a message of ours to the latest answer.
+
+        Before anything is said it belongs to the task, or, not `lasting`, to no turn.
+        """
+        ids, turn = self.renderer.encode(message), self._latest_turn()
+        if turn >= 0:
+            heard = (*self.turns[turn].observation, message)
+            self.turns[turn] = replace(self.turns[turn], observation=heard)
+        kind = "task" if turn < 0 and lasting else "notice"
+        self.log.append(kind, ids, "template", turn=turn, messages=(message,))
 
     async def aside(
         self, purpose: str, text: str, max_tokens: int, voice: Voice | None = None

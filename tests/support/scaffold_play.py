@@ -103,6 +103,7 @@ def staged(
     n: int = 1,
     memory: Callable[[], Memory] = FullHistory,
     world: Callable[[], foldgym.Env] = Errands,
+    request: Request | None = None,
     **more: Any,
 ) -> Group:
     """One group on the quick world."""
@@ -115,7 +116,7 @@ def staged(
     } | more
     (group,) = asyncio.run(
         rollout(
-            [Request("errands", seed, n)],
+            [request or Request("errands", seed, n)],
             lambda request: open_worker(world, "inline", 30.0),
             policy,
             Rollout(memory=memory, scaffold=scaffold, **how),

@@ -29,7 +29,6 @@ WORDS = {
     "they must be done. One line, if it is one task.",
     "extract": "Copy out, word for word, what was found so far that the rest of the task needs.",
     "part": "Your task now:",
-    "known": "What is known:",
     "advice": "A reviewer says:",
     "not_done": "Not finished yet:",
 }

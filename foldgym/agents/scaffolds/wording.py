@@ -68,7 +68,7 @@ def read_object(text: str) -> dict[str, Any] | None:
 
 async def reply(talk: Transcript, purpose: str, told: str) -> str:
     """What a role answers when it is told something; "" when that no longer fits its context."""
-    talk.show(Message("user", told))
+    talk.show(Message("user", told), lasting=False)
     prompt = await talk.prompt(purpose)
     if prompt is None:
         return ""
