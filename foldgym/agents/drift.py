@@ -9,7 +9,6 @@ expectation KL(actual || fresh).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -18,6 +17,7 @@ from statistics import fmean
 from foldgym.agents.recorder import encode_view
 from foldgym.agents.rollout import Episode
 from foldgym.agents.stage import Stage
+from foldgym.memory.reminding import divergence
 from foldgym.memory.views import SlidingWindow
 from foldgym.types import Ids, Json, Log, Scorer, Segment, Trajectory
 
@@ -86,11 +86,6 @@ def drift(trajectory: Trajectory, fresh: Fresh, scorer: Scorer) -> dict[int, flo
         if terms:
             found[turn] = fmean(terms)
     return found
-
-
-def divergence(fresh: float, actual: float) -> float:
-    """r - 1 - log r for log-probs of one id sampled in the actual context; 0 where they agree."""
-    return math.expm1(fresh - actual) - (fresh - actual)
 
 
 def summarise(

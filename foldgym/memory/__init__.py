@@ -9,12 +9,12 @@ from foldgym.memory.folding import Summarise
 from foldgym.memory.notes import Mem1State, NotesAndClear
 from foldgym.memory.pruning import ErrorPrune, MemoryEdit
 from foldgym.memory.recursive import RecursiveSummary
+from foldgym.memory.reminding import Reminder
 from foldgym.memory.reseek import ReSeek
 from foldgym.memory.sheets import CheatsheetCu, CheatsheetRs
 from foldgym.memory.store import Store
 from foldgym.memory.thinking import Delethink
 from foldgym.memory.views import FullHistory, OmitObservations, SlidingWindow
-from foldgym.memory.wrapping import Reminder
 
 MEMORIES = {
     "full": FullHistory,

@@ -1,27 +1,18 @@
-"""Memories around another memory: they add to its view, or replace parts of it, nothing else."""
+"""Memories around another memory: what they all share, and the inner memory by its name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from foldgym.types import (
-    Ask,
-    Boundary,
-    Kit,
     Log,
     Memory,
-    Message,
     Proposal,
-    Ref,
-    Synth,
     Tool,
     ToolCall,
-    View,
 )
-
-REMINDER = "Remember what you were asked: "
 
 
 def inner_memory(inner: Memory | str, options: Mapping[str, Any] | None) -> Memory:
@@ -103,57 +94,3 @@ class Wrapper:
         """What the inner memory says in the world's place."""
         answers = getattr(self.inner, "answers", None)
         return answers(log, state.inner, call) if answers else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Reminded(Wrapped):
-    """State of `Reminder`: the inner memory's, and what is said."""
-
-    reminder: Synth
-
-
-class Reminder(Wrapper):
-    """Any memory, with a reminder of the task behind every `every`-th turn that it shows.
-
-    `text` is what is said; left empty it is the task's last message. Reminders have fixed places,
-    so around a memory that only appends the view still only appends. Their ids are never trained.
-    Source: Drift No More (memory spec A10), interventions at chosen turns.
-    """
-
-    def __init__(
-        self,
-        inner: Memory | str = "full",
-        every: int = 4,
-        text: str = "",
-        options: dict[str, Any] | None = None,
-    ) -> None:
-        if every < 1:
-            raise ValueError(f"Reminder needs every >= 1, not {every}")
-        super().__init__(inner, options)
-        self.every = every
-        self.text = text
-
-    def start(self, log: Log, kit: Kit) -> Reminded:
-        """Writes the reminder once."""
-        asked = [message.text for event in log for message in event.messages]
-        text = self.text or REMINDER + (asked[-1] if asked else "")
-        return Reminded(self.inner.start(log, kit), kit.synth(Message("user", text), "reminder"))
-
-    def view(self, log: Log, state: Reminded) -> View:
-        """The inner view; a reminder behind the last item of each turn whose number is due."""
-        inner = self.inner.view(log, state.inner)
-        spoken = list(dict.fromkeys(event.turn for event in log if event.kind == "model"))
-        due = set(spoken[self.every - 1 :: self.every])
-        turns = [log[item.event].turn if isinstance(item, Ref) else -1 for item in inner.items]
-        if inner.open_turn:  # nothing goes inside an unfinished turn
-            due.discard(turns[-1])
-        last = {turn: place for place, turn in enumerate(turns) if turn in due}
-        behind = set(last.values())
-        items: list[Ref | Synth] = []
-        for place, item in enumerate(inner.items):
-            items += [item, state.reminder] if place in behind else [item]
-        return replace(inner, items=tuple(items))
-
-    async def on(self, boundary: Boundary, log: Log, state: Reminded, ask: Ask) -> Reminded:
-        """Passes the boundary on."""
-        return replace(state, inner=await self.inner.on(boundary, log, state.inner, ask))
