@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from foldgym.memory.calls import offer
-from foldgym.memory.schemas import SHAPES, describe, wrong
+from foldgym.memory.calls import offer, speaking
+from foldgym.memory.schemas import SHAPES, Shape, describe, shapes_for, wrong
 from foldgym.memory.views import refs, task_of, turns_of
 from foldgym.types import (
     Ask,
@@ -21,10 +23,13 @@ from foldgym.types import (
     Ref,
     Synth,
     Tool,
+    ToolCall,
     View,
 )
 
 FOLD = offer("fold_thought", "Fold all you did so far into your memory and go on from there.", {})
+HINT = "To fold all you did so far into your memory and go on from there, say {}"
+REPEATED = "You made this very call already; its answer stands above."
 ASKED = {
     "episode": "Write down what happened so far as one JSON object of this form: ",
     "working": "Write down where you stand and what comes next as one JSON object of this form: ",
@@ -37,9 +42,11 @@ class DeepFolded:
     """State of `DeepAgentFold`: what came before event `base` lives on only in `memories`."""
 
     kit: Kit
+    shapes: Mapping[str, Shape]
     instructions: dict[str, Synth]
     frames: dict[str, tuple[Synth, Synth]]
     memories: dict[str, Ref] = field(default_factory=dict[str, Ref])
+    hint: tuple[Synth, ...] = ()
     base: int = 0
     folds: int = 0
     failed: int = 0
@@ -50,12 +57,18 @@ class DeepFolded:
 class DeepAgentFold:
     """Task, the three memories (events, work, tools), and the turns since the last fold.
 
-    Folds when the policy calls the tool `fold_thought` (`trigger="marker"`), when the view passes
-    the budget's soft limit (`"pressure"`), or at both; at most `max_folds` times, refused folds
-    counted. A memory that breaks its schema is written again once, with what was wrong. If it is
-    still broken, `fallback="raw"` takes the text as it is and `"refuse"` leaves the memory as it
-    was. A fold with nothing usable, or with more tokens than it replaces, changes nothing.
-    New memories take the places of the old, which were in view when they were written.
+    Folds when the policy asks for it (`trigger="marker"`), when the view passes the budget's soft
+    limit (`"pressure"`), or at both; at most `max_folds` times, refused folds counted: then asking
+    brings a notice and nothing else. The policy asks with the tool `fold_thought`, or by saying
+    `marker`, a stop string: its turn ends there. A line behind the task says which.
+
+    The three are written at once. One that breaks its schema is written again once, with what was
+    wrong. If it is still broken, `fallback="raw"` takes the text as it is and `"refuse"` leaves the
+    memory as it was. A fold with nothing usable, or with more tokens than it replaces, changes
+    nothing. New memories take the places of the old, which were in view when they were written.
+
+    With `once`, for worlds that never change, a call that was made since the last fold is not made
+    again: a line says where its answer stands. A fold forgets all calls.
     Source: DeepAgent (memory spec A1), with its hazards: memories unchecked or empty, tools blank
     in the prompt of the tool memory, insertion at an anchor inside the user's own text.
     """
@@ -69,15 +82,26 @@ class DeepAgentFold:
         max_tokens: int = 256,
         by: Literal["policy", "aux"] = "policy",
         fallback: Literal["raw", "refuse"] = "raw",
+        marker: str = "",
+        once: bool = False,
     ) -> None:
         if max_folds < 1 or max_tokens < 1:
             raise ValueError(
                 f"DeepAgentFold needs max_folds >= 1 and max_tokens >= 1, not "
                 f"max_folds={max_folds}, max_tokens={max_tokens}"
             )
+        if marker and trigger == "pressure":
+            raise ValueError(f"DeepAgentFold: trigger='pressure' takes no marker, not {marker!r}")
+        if marker and not marker.strip():
+            raise ValueError(f"DeepAgentFold needs a marker of more than spaces, not {marker!r}")
         self.max_folds, self.max_tokens, self.trigger = max_folds, max_tokens, trigger
         self.by: Literal["policy", "aux"] = by
-        self.fallback = fallback
+        self.fallback, self.marker, self.once = fallback, marker, once
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The marker, if there is one."""
+        return (self.marker,) if self.marker else ()
 
     @property
     def asks(self) -> tuple[str, ...]:
@@ -85,17 +109,19 @@ class DeepAgentFold:
         return ("fold", "repair") if self.by == "policy" else ()
 
     def tools(self) -> tuple[Tool, ...]:
-        """`fold_thought`, unless only pressure folds."""
-        return () if self.trigger == "pressure" else (FOLD,)
+        """`fold_thought`, unless only pressure folds, or a marker asks for it."""
+        return () if self.trigger == "pressure" or self.marker else (FOLD,)
 
     def start(self, log: Log, kit: Kit) -> DeepFolded:
         """Tokenises instructions and frames once. The tool memory's names the tools there are."""
-        names = ", ".join(tool.name for tool in kit.tools)
+        tools = [tool.name for tool in kit.tools]
         texts = {kind: ASKED[kind] + describe(shape) for kind, shape in SHAPES.items()}
-        texts["tool"] += f" The tools are: {names or 'none'}."
+        texts["tool"] += f" The tools are: {', '.join(tools) or 'none'}."
         made = {kind: kit.synth(Message("user", text), "fold") for kind, text in texts.items()}
         frames = {kind: kit.frame("user", f"Memory ({kind}): ") for kind in SHAPES}
-        return DeepFolded(kit, made, frames)
+        told = Message("user", HINT.format(self.marker))
+        hint = (kit.synth(told, "marker"),) if self.marker else ()
+        return DeepFolded(kit, shapes_for(tools), made, frames, hint=hint)
 
     def view(self, log: Log, state: DeepFolded) -> View:
         """Task, memory block, live turns."""
@@ -104,12 +130,13 @@ class DeepAgentFold:
             if kind in state.memories:
                 before, after = state.frames[kind]
                 block += [before, state.memories[kind], after]
-        return View((*task_of(log), *block, *refs(turns_of(log, state.base))))
+        return View((*task_of(log), *state.hint, *block, *refs(turns_of(log, state.base))))
 
     async def on(self, boundary: Boundary, log: Log, state: DeepFolded, ask: Ask) -> DeepFolded:
         """Takes the wish to fold; folds before the next turn."""
         spent = state.folds + state.failed >= self.max_folds
-        if boundary.at is At.MEMORY_TOOL:
+        marked = boundary.event is not None and boundary.event.finish is Finish.MARKER
+        if boundary.at is At.MEMORY_TOOL or (boundary.at is At.AFTER_MODEL and marked):
             if spent:
                 limit = f"error: memory was folded {self.max_folds} times and folds no more"
                 return replace(state, reply=limit)
@@ -120,6 +147,12 @@ class DeepAgentFold:
         if spent or not (pressed or wanted) or not turns_of(log, state.base):
             return state
         return await self._fold(log, replace(state, wanted=False), ask)
+
+    def answers(self, log: Log, state: DeepFolded, call: ToolCall) -> str:
+        """With `once`, what is said instead of a call that the view already holds."""
+        said = [e for e in log[state.base :] if e.kind == "model" and e.turn != speaking(log)]
+        made = [each for event in said for message in event.messages for each in message.tool_calls]
+        return REPEATED if self.once and any(_same(call, each) for each in made) else ""
 
     async def _fold(self, log: Log, state: DeepFolded, ask: Ask) -> DeepFolded:
         items, live = self.view(log, state).items, turns_of(log, state.base)
@@ -138,15 +171,25 @@ class DeepAgentFold:
     ) -> Event | None:
         prompt = (*items, state.instructions[kind])
         note = await ask("fold", View(prompt), self.max_tokens, self.by)
-        if note is None or not (problem := wrong(note.messages[0].text, SHAPES[kind])):
+        if note is None or not (problem := wrong(note.messages[0].text, state.shapes[kind])):
             return note
         opened, closed = state.kit.frame("assistant")
         told = state.kit.synth(Message("user", f"Write it again: {problem}."), "fold repair")
         again = View((*prompt, opened, _body(note), closed, told))
         repaired = await ask("repair", again, self.max_tokens, self.by)
-        if repaired is not None and not wrong(repaired.messages[0].text, SHAPES[kind]):
+        if repaired is not None and not wrong(repaired.messages[0].text, state.shapes[kind]):
             return repaired
         return (repaired or note) if self.fallback == "raw" else None
+
+
+def _same(call: ToolCall, other: ToolCall) -> bool:
+    """The same tool with the same arguments, however they are written."""
+    if call.name != other.name:
+        return False
+    try:
+        return json.loads(call.arguments) == json.loads(other.arguments)
+    except (ValueError, RecursionError):
+        return call.arguments == other.arguments
 
 
 def _body(note: Event) -> Ref:

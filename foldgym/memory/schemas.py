@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeAlias, cast
 
-Shape: TypeAlias = "type | frozenset[str] | list[Any] | dict[str, Any]"
+Shape: TypeAlias = "type | tuple[float, float] | frozenset[str] | list[Any] | dict[str, Any]"
 
 EPISODE: Shape = {
     "task_description": str,
@@ -21,11 +21,11 @@ WORKING: Shape = {
         {"type": frozenset({"tool_call", "planning", "decision"}), "description": str}
     ],
 }
-TOOLS: Shape = {
+TOOLS: dict[str, Any] = {
     "tools_used": [
         {
             "tool_name": str,
-            "success_rate": float,
+            "success_rate": (0.0, 1.0),
             "effective_parameters": [str],
             "common_errors": [str],
             "response_pattern": str,
@@ -35,6 +35,13 @@ TOOLS: Shape = {
     "derived_rules": [str],
 }
 SHAPES: Mapping[str, Shape] = {"episode": EPISODE, "working": WORKING, "tool": TOOLS}
+
+
+def shapes_for(tools: Collection[str]) -> Mapping[str, Shape]:
+    """The shapes of an episode with these tools: its tool memory may speak of no others."""
+    used = {**TOOLS["tools_used"][0], "tool_name": frozenset(tools) if tools else str}
+    return {**SHAPES, "tool": {**TOOLS, "tools_used": [used]}}
+
 
 _FENCE = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
 
@@ -69,14 +76,21 @@ def _wrong(value: Any, shape: Shape, where: str) -> str:
     elif isinstance(shape, frozenset):
         fits = isinstance(value, str) and value in shape
         problems = ("" if fits else f"{where} should be one of {', '.join(sorted(shape))}",)
+    elif isinstance(shape, tuple):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        fits = number and shape[0] <= value <= shape[1]
+        problems = ("" if fits else f"{where} should be a {_range(shape)}",)
     else:
-        kinds = (int, float) if shape is float else shape
-        fits = isinstance(value, kinds) and not isinstance(value, bool)
+        fits = isinstance(value, shape)
         problems = ("" if fits else f"{where} should be a {_NAMES[shape]}",)
     return next((problem for problem in problems if problem), "")
 
 
-_NAMES: Mapping[type, str] = {str: "text", float: "number"}
+_NAMES: Mapping[type, str] = {str: "text"}
+
+
+def _range(shape: tuple[float, float]) -> str:
+    return f"number from {shape[0]:g} to {shape[1]:g}"
 
 
 def describe(shape: Shape) -> str:
@@ -89,6 +103,8 @@ def describe(shape: Shape) -> str:
             return [words(part[0])]
         if isinstance(part, frozenset):
             return "|".join(sorted(part))
+        if isinstance(part, tuple):
+            return _range(part)
         return _NAMES[part]
 
     return json.dumps(words(shape))

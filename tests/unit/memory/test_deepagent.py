@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from foldgym.memory import DeepAgentFold
-from foldgym.memory.schemas import SHAPES, describe, wrong
-from foldgym.types import At
+from foldgym.memory.deepagent import REPEATED
+from foldgym.memory.schemas import SHAPES, describe, shapes_for, wrong
+from foldgym.types import At, Finish, ToolCall
 from tests.unit.memory.logs import Told, answered, played
 
 EPISODE = {
@@ -24,6 +25,13 @@ WORKING: dict[str, Any] = {
     "next_actions": [{"type": "tool_call", "description": "open it"}],
 }
 TOOL: dict[str, Any] = {"tools_used": [], "derived_rules": ["look first"]}
+
+
+def rate(name: str, success: Any) -> dict[str, Any]:
+    empty = {"effective_parameters": [], "common_errors": [], "response_pattern": ""}
+    return {"tool_name": name, "success_rate": success, "experience": "", **empty}
+
+
 GOOD = [json.dumps(each) for each in (EPISODE, WORKING, TOOL)]
 BLOCK = [901, 701, 902, 901, 702, 902, 901, 703, 902]
 
@@ -143,13 +151,19 @@ def test_a_question_that_holds_the_words_of_the_block_stays_as_it_is() -> None:
         ),
         ("tool", {"tools_used": [{"tool_name": "look"}]}, "tools_used.0 lacks success_rate"),
         ("tool", {"derived_rules": [True]}, "derived_rules.0 should be a text"),
+        ("tool", {"tools_used": [rate("look", 1.01)]}, "success_rate should be a number from 0 to"),
+        ("tool", {"tools_used": [rate("look", -1)]}, "success_rate should be a number from 0 to 1"),
+        ("tool", {"tools_used": [rate("look", True)]}, "success_rate should be a number from 0 to"),
+        ("tool", {"tools_used": [rate("look", "all")]}, "success_rate should be a number from 0"),
+        ("tool", {"tools_used": [rate("fly", 0.5)]}, "tool_name should be one of fold, look"),
     ],
 )
 def test_what_is_wrong_is_said(kind: str, change: dict[str, Any], problem: str) -> None:
     good = {"episode": EPISODE, "working": WORKING, "tool": TOOL}[kind]
-    assert wrong(json.dumps(good), SHAPES[kind]) == ""
-    assert wrong(f"Here it is:\n```json\n{json.dumps(good)}\n```", SHAPES[kind]) == ""
-    assert wrong(json.dumps(good | change), SHAPES[kind]) == problem
+    shape = shapes_for(["look", "fold"])[kind]
+    assert wrong(json.dumps(good), shape) == ""
+    assert wrong(f"Here it is:\n```json\n{json.dumps(good)}\n```", shape) == ""
+    assert wrong(json.dumps(good | change), shape).startswith(problem)
 
 
 def test_broken_text_is_never_an_exception() -> None:
@@ -163,3 +177,63 @@ def test_a_shape_describes_itself() -> None:
         "current_challenges": "text",
         "next_actions": [{"type": "decision|planning|tool_call", "description": "text"}],
     }
+
+
+@pytest.mark.parametrize("success", [0, 1, 0.5, 1.0])
+def test_a_rate_of_success_is_a_share(success: float) -> None:
+    written = TOOL | {"tools_used": [rate("look", success)]}
+    assert wrong(json.dumps(written), shapes_for(["look"])["tool"]) == ""
+    assert wrong(json.dumps(TOOL | {"tools_used": [rate("any", 0)]}), shapes_for([])["tool"]) == ""
+    nan = json.dumps(TOOL | {"tools_used": [rate("look", float("nan"))]})
+    assert "number from 0 to 1" in wrong(nan, shapes_for(["look"])["tool"])
+
+
+def test_a_marker_takes_the_place_of_the_tool() -> None:
+    told = folding(GOOD + GOOD, marker="<fold_thought>", trigger="marker", max_folds=1)
+    assert told.memory.tools() == ()
+    assert told.kit.made[-1].endswith("say <fold_thought>")
+    assert told.view()[:2] == [0, 900]
+    for turn, reply in (
+        (4, "memory is folded before your next turn"),
+        (5, "error: memory was folded 1 times and folds no more"),
+    ):
+        event = told.log.append("model", (10 + turn,), "policy", turn=turn, finish=Finish.MARKER)
+        told(At.AFTER_MODEL, event=event)
+        assert told.state.reply == reply
+        told.hears(turn, reply)
+        told(At.BEFORE_MODEL)
+    assert told.view() == [0, 900, *BLOCK, 15, 25]
+    assert len(told.asked) == 3
+
+
+def test_with_once_a_call_is_made_once_until_a_fold_forgets_it() -> None:
+    """Hazard 5: the table of calls ends with the fold."""
+
+    def again(arguments: str, name: str = "look") -> str:
+        told.says(told.log[-1].turn + 1, call=ToolCall(name, arguments))
+        return told.memory.answers(told.log, told.state, ToolCall(name, arguments))
+
+    told = folding(GOOD, once=True)
+    assert again('{"at": "left", "n": 1}') == ""
+    assert again('{"n": 1, "at":"left"}') == REPEATED
+    assert again('{"n": 2, "at":"left"}') == ""
+    assert again('{"n": 1, "at":"left"}', "take") == ""
+    assert again("left {") == ""
+    assert again("left {") == REPEATED
+    told(At.PRESSURE)
+    assert told.state.folds == 1
+    assert again('{"n": 1, "at":"left"}') == ""
+    assert DeepAgentFold().answers(told.log, told.state, ToolCall("look", "left {")) == ""
+
+
+@pytest.mark.parametrize(
+    ("wrong_options", "problem"),
+    [
+        ({"marker": "<f>", "trigger": "pressure"}, "trigger='pressure' takes no marker"),
+        ({"marker": " "}, "a marker of more than spaces"),
+        ({"max_folds": 0}, "max_folds >= 1"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(wrong_options: Any, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        DeepAgentFold(**wrong_options)
