@@ -13,9 +13,11 @@ from foldgym.agents.rollout import Limits, Rollout, rollout
 from foldgym.envs import registry
 from foldgym.envs.worker import open_worker
 from foldgym.errors import FoldgymError
+from foldgym.memory import Store
 from foldgym.seeding import generator
 from foldgym.testing.contracts import Finding
 from foldgym.testing.doubles import ByteTokenizer, HashPolicy, witness
+from foldgym.testing.replay import Recorded
 from foldgym.types import (
     Budget,
     Finish,
@@ -44,49 +46,37 @@ def check_memory(
     """Every promise that a memory breaks; an empty list means that it keeps them all.
 
     Plays random episodes whose log-probs are hashes of the exact prefix. Checked: each sampled id
-    is trained once and in its context, contexts stay within the budget, `view` is pure and shows
-    no answer without the call it answers, and `rewrites = False` is kept.
+    is trained once and in its context, what an auxiliary policy says never, contexts stay within
+    the budget, `view` is pure and shows no answer without the call it answers, `rewrites = False`
+    is kept, and a new memory told the same log shows the same views. What one episode proposes to
+    the store the next one reads.
     """
+    store = Store()
     findings: list[Finding] = []
     for seed in seeds:
-        findings += [
-            Finding("memory", f"seed {seed}: {what}") for what in _episode(make, seed, world)
-        ]
+        problems = _episode(make, seed, world, store)
+        findings += [Finding("memory", f"seed {seed}: {what}") for what in problems]
     return findings
 
 
-class _Watched:
-    """A memory with every view looked at."""
+def _episode(make: Callable[[], Memory], seed: int, world: str, store: Store) -> Iterator[str]:
+    memories: list[Recorded] = []
 
-    def __init__(self, inner: Memory, problems: list[str]) -> None:
-        self._inner, self._problems = inner, problems
-        self.rewrites = inner.rewrites
-        self.tools, self.start, self.on = inner.tools, inner.start, inner.on
+    def recorded() -> Recorded:
+        memories.append(Recorded(make()))
+        return memories[-1]
 
-    def view(self, log: Log, state: object) -> View:
-        before = len(log)
-        view = self._inner.view(log, state)
-        if self._inner.view(log, state) != view or len(log) != before:
-            self._problems.append("view is not pure: asked twice, it differs or changes the log")
-        shown = {item.event for item in view.items if isinstance(item, Ref)}
-        spoken = {log[event].turn for event in shown if log[event].kind == "model"}
-        orphans = [e for e in shown if log[e].kind == "observation" and log[e].turn not in spoken]
-        if orphans:
-            self._problems.append(f"event {orphans[0]} is shown without the call it answers")
-        return view
-
-
-def _episode(make: Callable[[], Memory], seed: int, world: str) -> Iterator[str]:
-    problems: list[str] = []
     renderer = CompactRenderer(ByteTokenizer())
-    policy = HashPolicy(renderer)
+    policy, aux = HashPolicy(renderer), HashPolicy(renderer)
     budget = Budget(max_context=1500, reserve=120, soft=0.4)
     how = Rollout(
         renderer,
-        lambda: _Watched(make(), problems),
+        recorded,
         Sampling(max_tokens=120),
         budget,
         Limits(max_turns=10),
+        aux=aux,
+        store=store.head,
     )
     try:
         (group,) = asyncio.run(
@@ -102,12 +92,15 @@ def _episode(make: Callable[[], Memory], seed: int, world: str) -> Iterator[str]
     except FoldgymError as broken:
         yield f"{type(broken).__name__}: {broken}"
         return
-    yield from dict.fromkeys(problems)
+    for memory in memories:
+        yield from dict.fromkeys(memory.problems)
+        yield from asyncio.run(memory.replay(make))[:1]
     for trajectory in group.trajectories:
         yield from _trained_once(trajectory, policy)
     longest = max((len(context) for context, _ in policy.calls), default=0)
     if longest > budget.max_context:
         yield f"a context of {longest} ids was shown, but only {budget.max_context} are allowed"
+    store.merge([group])
 
 
 def _trained_once(trajectory: Trajectory, policy: HashPolicy) -> Iterator[str]:

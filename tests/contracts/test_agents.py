@@ -74,10 +74,36 @@ class Fickle(FullHistory):
         return full if self.asked % 2 else View(full.items[:1])
 
 
+class Counting(FullHistory):
+    """Shows how often it was told of anything in this process, not only in this episode."""
+
+    rewrites = True
+    told = 0
+
+    async def on(self, boundary: Any, log: Log, state: Any, ask: Any) -> Any:
+        Counting.told += 1
+        return Counting.told
+
+    def view(self, log: Log, state: Any) -> View:
+        full = super().view(log, state)
+        return View(full.items[:1]) if (state or 0) % 3 else full
+
+
+class Whimsical(Counting):
+    """Asks now and then, by a count of its own."""
+
+    async def on(self, boundary: Any, log: Log, state: Any, ask: Any) -> Any:
+        if await super().on(boundary, log, state, ask) % 3 == 0:
+            await ask("whim", View(task_of(log)), 5)
+        return None
+
+
 @pytest.mark.parametrize(
     ("make", "what"),
     [
         (lambda: Forgetful(1), "rewrites = False"),
+        (Counting, "told the same log, the view differs"),
+        (Whimsical, "other questions are asked"),
         (Orphaning, "without the call it answers"),
         (Fickle, "not pure"),
     ],
