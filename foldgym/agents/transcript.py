@@ -286,24 +286,16 @@ class Transcript:
     async def remember(self, message: Message) -> tuple[Message, Observation]:
         """What the memory answers itself; returns the message without it, and the replies.
 
-        Those are calls of its own tools, its stop strings, and whatever `answers` takes over.
+        Those are calls of its own tools, and its stop strings.
         """
         if self.turns[self._latest_turn()].finish is Finish.MARKER:
             return message, (Message("user", self._reply()),)
-        replies: list[Message] = []
-        rest: list[ToolCall] = []
-        answers = getattr(self.memory, "answers", None)
-        for call in message.tool_calls:
-            text: str = ""
-            if call.name in self._memory_tools:
-                text = await self._memory_tool(call)
-            elif answers is not None:
-                text = answers(self.log, self._state, call)
-            if text:
-                replies.append(Message("tool", text, tool_call_id=call.id, name=call.name))
-            else:
-                rest.append(call)
-        return (replace(message, tool_calls=tuple(rest)) if replies else message), tuple(replies)
+        mine = [call for call in message.tool_calls if call.name in self._memory_tools]
+        if not mine:
+            return message, ()
+        replies = [await self._memory_tool(call) for call in mine]
+        rest = tuple(call for call in message.tool_calls if call.name not in self._memory_tools)
+        return replace(message, tool_calls=rest), tuple(replies)
 
     async def hear(self, observation: Observation, reward: float, info: dict[str, Any]) -> None:
         """Logs what came back for the latest turn; text is tokenised here, once."""
@@ -383,10 +375,10 @@ class Transcript:
             self.shortenings.append(Moment(len(self.log), self._state))
         return after
 
-    async def _memory_tool(self, call: ToolCall) -> str:
+    async def _memory_tool(self, call: ToolCall) -> Message:
         self.counters["memory_tool_calls"] += 1
         await self._shorten(At.MEMORY_TOOL, call)
-        return self._reply()
+        return Message("tool", self._reply(), tool_call_id=call.id, name=call.name)
 
     def _reply(self) -> str:
         return getattr(self._state, "reply", "") or "done"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from foldgym.memory.calls import offer, speaking
+from foldgym.memory.calls import offer
 from foldgym.memory.schemas import SHAPES, Shape, describe, shapes_for, wrong
 from foldgym.memory.views import refs, task_of, turns_of
 from foldgym.types import (
@@ -23,13 +22,11 @@ from foldgym.types import (
     Ref,
     Synth,
     Tool,
-    ToolCall,
     View,
 )
 
 FOLD = offer("fold_thought", "Fold all you did so far into your memory and go on from there.", {})
 HINT = "To fold all you did so far into your memory and go on from there, say {}"
-REPEATED = "You made this very call already; its answer stands above."
 ASKED = {
     "episode": "Write down what happened so far as one JSON object of this form: ",
     "working": "Write down where you stand and what comes next as one JSON object of this form: ",
@@ -66,9 +63,6 @@ class DeepAgentFold:
     wrong. If it is still broken, `fallback="raw"` takes the text as it is and `"refuse"` leaves the
     memory as it was. A fold with nothing usable, or with more tokens than it replaces, changes
     nothing. New memories take the places of the old, which were in view when they were written.
-
-    With `once`, for worlds that never change, a call that was made since the last fold is not made
-    again: a line says where its answer stands. A fold forgets all calls.
     Source: DeepAgent (memory spec A1), with its hazards: memories unchecked or empty, tools blank
     in the prompt of the tool memory, insertion at an anchor inside the user's own text.
     """
@@ -83,7 +77,6 @@ class DeepAgentFold:
         by: Literal["policy", "aux"] = "policy",
         fallback: Literal["raw", "refuse"] = "raw",
         marker: str = "",
-        once: bool = False,
     ) -> None:
         if max_folds < 1 or max_tokens < 1:
             raise ValueError(
@@ -96,7 +89,7 @@ class DeepAgentFold:
             raise ValueError(f"DeepAgentFold needs a marker of more than spaces, not {marker!r}")
         self.max_folds, self.max_tokens, self.trigger = max_folds, max_tokens, trigger
         self.by: Literal["policy", "aux"] = by
-        self.fallback, self.marker, self.once = fallback, marker, once
+        self.fallback, self.marker = fallback, marker
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -148,12 +141,6 @@ class DeepAgentFold:
             return state
         return await self._fold(log, replace(state, wanted=False), ask)
 
-    def answers(self, log: Log, state: DeepFolded, call: ToolCall) -> str:
-        """With `once`, what is said instead of a call that the view already holds."""
-        said = [e for e in log[state.base :] if e.kind == "model" and e.turn != speaking(log)]
-        made = [each for event in said for message in event.messages for each in message.tool_calls]
-        return REPEATED if self.once and any(_same(call, each) for each in made) else ""
-
     async def _fold(self, log: Log, state: DeepFolded, ask: Ask) -> DeepFolded:
         items, live = self.view(log, state).items, turns_of(log, state.base)
         notes = await asyncio.gather(*(self._write(kind, items, state, ask) for kind in SHAPES))
@@ -180,16 +167,6 @@ class DeepAgentFold:
         if repaired is not None and not wrong(repaired.messages[0].text, state.shapes[kind]):
             return repaired
         return (repaired or note) if self.fallback == "raw" else None
-
-
-def _same(call: ToolCall, other: ToolCall) -> bool:
-    """The same tool with the same arguments, however they are written."""
-    if call.name != other.name:
-        return False
-    try:
-        return json.loads(call.arguments) == json.loads(other.arguments)
-    except (ValueError, RecursionError):
-        return call.arguments == other.arguments
 
 
 def _body(note: Event) -> Ref:

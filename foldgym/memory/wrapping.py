@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from foldgym.types import (
-    Log,
     Memory,
     Proposal,
     Tool,
-    ToolCall,
 )
 
 
@@ -62,7 +60,7 @@ class Wrapped:
 
 
 class Wrapper:
-    """Base of memories around another: tools, promises and answers are the inner memory's.
+    """Base of memories around another: tools and promises are the inner memory's.
 
     `keeps` says whether it reads and writes a store.
     """
@@ -89,8 +87,3 @@ class Wrapper:
     def tools(self) -> tuple[Tool, ...]:
         """The inner memory's."""
         return self.inner.tools()
-
-    def answers(self, log: Log, state: Wrapped, call: ToolCall) -> str:
-        """What the inner memory says in the world's place."""
-        answers = getattr(self.inner, "answers", None)
-        return answers(log, state.inner, call) if answers else ""

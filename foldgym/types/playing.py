@@ -291,10 +291,10 @@ class Ask(Protocol):
 class Memory(Protocol):
     """`view` is pure; state changes only in `on`; `rewrites` says that a view may drop its past.
 
-    A memory may also have `stops`, texts that end a turn and are answered by it, and
-    `answers(log, state, call)`, what it says in the world's place ("" leaves a call to the world).
-    A state may have `reply` (to the latest call of its tools, or stop), `proposal` (a `Proposal`,
-    taken at the end of the episode), and `numbers` (counters of the trajectory, taken then too).
+    A memory may also have `stops`, texts that end a turn and are answered by it, and `keeps`, true
+    if it reads and writes a store. A state may have `reply` (to the latest call of its tools, or
+    stop), `proposal` (a `Proposal`, taken at the end of the episode), and `numbers` (counters of
+    the trajectory, taken then too).
     """
 
     @property

@@ -21,6 +21,7 @@ from foldgym.agents.renderers import ChatMLRenderer, CompactRenderer
 from foldgym.agents.rollout import Limits, Rollout, rollout
 from foldgym.agents.scaffolds import SCAFFOLDS, ReAct
 from foldgym.agents.stage import Scaffold
+from foldgym.config import resolve
 from foldgym.memory import MEMORIES
 from foldgym.testing.doubles import PrefixHash, witness
 from foldgym.testing.replay import Recorded
@@ -62,11 +63,8 @@ INNER: dict[str, st.SearchStrategy[dict[str, Any]]] = {
             max_tokens=notes,
             by=by,
             fallback=st.sampled_from(["raw", "refuse"]),
-            once=st.booleans(),
         ),
-        options(max_folds=small, max_tokens=notes, by=by, once=st.booleans()).map(
-            lambda o: {**o, "marker": MARKER}
-        ),
+        options(max_folds=small, max_tokens=notes, by=by).map(lambda o: {**o, "marker": MARKER}),
     ),
 }
 inner = st.one_of(
@@ -197,6 +195,8 @@ def test_every_memory_keeps_the_invariants(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(SCAFFOLDS))
 def test_every_scaffold_keeps_the_invariants(name: str) -> None:
+    scaffold = resolve("scaffold", name, SCAFFOLDS)
+
     @settings(
         max_examples=EPISODES,
         deadline=None,
@@ -204,13 +204,13 @@ def test_every_scaffold_keeps_the_invariants(name: str) -> None:
         suppress_health_check=[HealthCheck.too_slow],
     )
     @given(
-        memory=st.sampled_from(["full", "summarise", "deepagent"]),
+        memory=st.sampled_from(sorted(MEMORIES)),
         seed=st.integers(0, 2**32),
         renderer=st.sampled_from(sorted(RENDERERS)),
         room=rooms,
     )
     def holds(memory: str, seed: int, renderer: str, room: int) -> None:
-        make, scaffold = MEMORIES[memory], SCAFFOLDS[name]
+        make = MEMORIES[memory]
         check(Played(make, seed, renderer, room, Snapshot(), scaffold), Snapshot())
 
     holds()

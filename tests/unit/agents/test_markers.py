@@ -1,4 +1,4 @@
-"""Stop strings: cut by ids, answered by the memory; calls that a memory answers for the world."""
+"""Stop strings: cut by ids, and answered by the memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from foldgym.types import (
     Proposal,
     Snapshot,
     Stop,
-    ToolCall,
 )
 from tests.unit.memory.test_hazards import RENDERER, played
 
@@ -50,7 +49,7 @@ def test_a_completion_ends_with_the_id_that_completes_a_stop(
 
 
 class Pausing(FullHistory):
-    """Answers a stop string, and every second look at the same place."""
+    """Answers a stop string."""
 
     stops = ("<pause>",)
 
@@ -64,10 +63,6 @@ class Pausing(FullHistory):
             return State(state.store, "go on")
         return state
 
-    def answers(self, log: Log, state: Any, call: ToolCall) -> str:
-        made = [c.arguments for e in log[:-1] for m in e.messages for c in m.tool_calls]
-        return "as before" if call.arguments in made else ""
-
 
 class State:
     def __init__(self, store: Snapshot, reply: str) -> None:
@@ -80,7 +75,7 @@ def test_a_stop_is_answered_by_the_memory_and_trained_up_to_its_end() -> None:
     lines = ["look left", "look <pause> right", "look left", "look right"]
     policy, trajectory = played(Pausing, lines, 4)
     heard = [turn.observation[0].text for turn in trajectory.turns]
-    assert heard == ["left: look 1", "go on", "as before", "right: look 2"]
+    assert heard == ["left: look 1", "go on", "left: look 2", "right: look 3"]
     assert [turn.finish for turn in trajectory.turns][1] is Finish.MARKER
     assert trajectory.turns[1].message.text == "look <pause>"
     gone = len(" right") + 1  # and the end token

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from foldgym.memory import DeepAgentFold
-from foldgym.memory.deepagent import REPEATED
 from foldgym.memory.schemas import SHAPES, describe, shapes_for, wrong
-from foldgym.types import At, Finish, ToolCall
+from foldgym.types import At, Finish
 from tests.unit.memory.logs import Told, answered, played
 
 EPISODE = {
@@ -204,26 +203,6 @@ def test_a_marker_takes_the_place_of_the_tool() -> None:
         told(At.BEFORE_MODEL)
     assert told.view() == [0, 900, *BLOCK, 15, 25]
     assert len(told.asked) == 3
-
-
-def test_with_once_a_call_is_made_once_until_a_fold_forgets_it() -> None:
-    """Hazard 5: the table of calls ends with the fold."""
-
-    def again(arguments: str, name: str = "look") -> str:
-        told.says(told.log[-1].turn + 1, call=ToolCall(name, arguments))
-        return told.memory.answers(told.log, told.state, ToolCall(name, arguments))
-
-    told = folding(GOOD, once=True)
-    assert again('{"at": "left", "n": 1}') == ""
-    assert again('{"n": 1, "at":"left"}') == REPEATED
-    assert again('{"n": 2, "at":"left"}') == ""
-    assert again('{"n": 1, "at":"left"}', "take") == ""
-    assert again("left {") == ""
-    assert again("left {") == REPEATED
-    told(At.PRESSURE)
-    assert told.state.folds == 1
-    assert again('{"n": 1, "at":"left"}') == ""
-    assert DeepAgentFold().answers(told.log, told.state, ToolCall("look", "left {")) == ""
 
 
 @pytest.mark.parametrize(
