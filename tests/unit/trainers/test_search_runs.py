@@ -54,3 +54,10 @@ def test_curricula_start(name: str, clone: list[str], tmp_path: Path) -> None:
     row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text("utf-8").splitlines()[0])
     assert row["sampler/stage"] == 0.0
     assert row["episodes"] == 2.0
+
+
+def test_the_page_shows_the_results() -> None:
+    result = json.loads(search_credit.RESULTS.read_text("utf-8"))
+    assert search_credit.tables(result) in search_credit.PAGE.read_text("utf-8")
+    assert len(result["seeds"]) == 3
+    assert {part["seed"] for part in result["seeds"]} == set(search_credit.SEEDS)
