@@ -6,6 +6,7 @@ a default also needs a line in `OPTIONS`.
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 
 from foldgym.errors import ConfigError, NotFinite
 from foldgym.rewards import REWARDS, Rubric, Term
+from foldgym.rewards.information_gain import Moment
 from foldgym.rewards.rubric import needs
 from foldgym.trainers.advantages import ADVANTAGES, ALONG_TRAJECTORY, estimate
 from foldgym.trainers.advantages.inputs import flat
@@ -132,16 +134,26 @@ class Episode:
         return replace(self.bare, segments=tuple(built)), columns
 
 
+VERDICTS = [(ToolCall("judge", json.dumps({"verdict": said})),) for said in ("Yes", "No")]
+SEARCHES = [(ToolCall("search"),)]
+CALLS = [(), (ToolCall("look"),), *SEARCHES, *VERDICTS]
+
+
 def episode(name: str, count: int, dense: bool, rewards: Sequence[float], seed: int) -> Episode:
     """An episode of `count` turns; all that is not a reward is made from the seed."""
     rng = random.Random(seed)
+    calls = [rng.choice(CALLS) for _ in range(count)]
     turns = tuple(
         Turn(
             k,
-            Message(
-                "assistant", "say", tool_calls=(ToolCall("look"),) if rng.random() < 0.5 else ()
+            Message("assistant", "say", tool_calls=calls[k]),
+            (
+                Message(
+                    "tool",
+                    rng.choice(["a lamp", "a door", "step 3", ""]),
+                    name=calls[k][0].name if calls[k] else "",
+                ),
             ),
-            (Message("tool", rng.choice(["a lamp", "a door", "step 3", ""])),),
             purpose=rng.choice(["act", "act", "fold"]),
             problem=rng.choice(["", "", "unreadable"]),
             prompt_tokens=rng.randrange(1, 20),
@@ -156,6 +168,9 @@ def episode(name: str, count: int, dense: bool, rewards: Sequence[float], seed: 
         "success": rng.random() < 0.5,
         "score": outcome,
         "answer": rng.choice(["7", "8", "nine"]),
+        "supporting": ["a", "b"],
+        "queries": [rng.choice(["lamp", "a lamp", "door"]) for said in calls if said in SEARCHES],
+        "retrieved": [rng.sample("abcd", 2) for said in calls if said in SEARCHES],
     }
     task = Task(
         "q",
@@ -389,6 +404,10 @@ def scored(name: str, batch: Sequence[Episode], cuts: Cuts = never) -> tuple[Rew
         step=3,
         entropy=lambda t: entropies[t.id],
         judge=lambda t, criteria: [bool(t.facts["success"])] * len(criteria),
+        answer_logprobs=lambda t, form: [
+            Moment(turn.index, ((-0.1 * turn.prompt_tokens, -0.2), (-1.0 / (1 + turn.index),)))
+            for turn in t.turns
+        ],
     )
 
 
