@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from foldgym.rewards.judge import Verdict, verdict_rewards
 from foldgym.rewards.outcomes import golds, normalise
-from foldgym.rewards.retrieval import Search, brought
+from foldgym.rewards.retrieval import Search, brought, searches
 from foldgym.types import Trajectory
 
 Relevance = Callable[[Trajectory, Search, Sequence[str]], float]
@@ -45,14 +45,21 @@ def verdicts(
 
     The right verdict is Yes exactly if the relevance of the search is above `threshold`.
     `relevance` is "support", "overlap" or `module:function` of (trajectory, search, documents),
-    for instance a reranker. At most `most` verdicts that were right are paid, since many right
-    verdicts on junk searches pay too. Sources: ReSeek (the numbers are from a third-party note);
-    the cap is ours.
+    for instance a reranker; where the world does not measure what a search retrieved, `documents`
+    are none, and "support" is an error. At most `most` verdicts that were right are paid, since
+    many right verdicts on junk searches pay too. Sources: ReSeek (the numbers are from a
+    third-party note); the cap is ours.
     """
     from foldgym.config import resolve
 
     score = cast("Relevance", resolve("relevance", relevance, RELEVANCE))
-    found = brought(trajectory, tool)
+    known = "retrieved" in trajectory.facts or score is support
+    nothing: Sequence[str] = ()
+    found = (
+        brought(trajectory, tool)
+        if known
+        else [(search, nothing) for search in searches(trajectory, tool)]
+    )
     values = [0.0] * len(trajectory.turns)
     paid = 0
     for place, said in _said(trajectory):

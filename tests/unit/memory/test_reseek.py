@@ -146,6 +146,14 @@ def test_overlap_is_the_share_of_an_answers_words() -> None:
     assert overlap(asked, Search(0, 0, "Barn!"), []) == 1.0
 
 
+def test_a_world_need_not_measure_what_was_retrieved_for_other_scorers() -> None:
+    played = trajectory("Yes", True)
+    bare = replace(played, facts={}, task=replace(played.task, answer="is"))
+    assert verdicts(bare, relevance="overlap") == [0.0, 0.3, 0.0]
+    with pytest.raises(KeyError, match="measured no 'retrieved'"):
+        verdicts(bare)
+
+
 def test_a_wrong_context_is_refused() -> None:
     with pytest.raises(ValueError, match="'soft' or 'hard', not 'firm'"):
         ReSeek("firm")  # type: ignore[arg-type]
