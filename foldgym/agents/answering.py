@@ -36,13 +36,14 @@ class Place(NamedTuple):
 
 
 def moments(trajectory: Trajectory) -> list[Place]:
-    """Where each turn of the main line was sampled, in order; turns nobody sampled have no place.
+    """Where each turn of who acts was sampled, in order; turns nobody sampled have no place.
 
     A turn in several calls was begun by the first of them.
     """
     found: dict[int, Place] = {}
+    acting = {turn.lineage for turn in trajectory.turns if turn.purpose == "act"} or {"main"}
     for number, segment in enumerate(trajectory.segments):
-        if segment.lineage != "main":
+        if segment.lineage not in acting:
             continue
         for at, turn in enumerate(segment.turn_ids):
             if turn >= 0 and turn not in found:

@@ -5,6 +5,7 @@ They speak in messages; the transcript turns those into the ids a model would ha
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -65,12 +66,20 @@ class _ExpertSession:
     env: EnvHandle
     style: str
     seed: int
+    one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def branch(self, seed: int) -> Session:
+        return _ExpertSession(self.env, self.style, seed, self.one_at_a_time)
+
+    def expect(self, busy: int) -> None:
+        """An expert waits for nobody."""
 
     async def sample(self, prompt: Prompt, sampling: Sampling) -> Completion:
         style = self.style if prompt.purpose == "act" else prompt.purpose
         if _to_judge(prompt):
             style = JUDGE.name
-        said = await self.env.expert(style, derive_seed(self.seed, prompt.turn))
+        async with self.one_at_a_time:  # lineages ask together, a world answers one by one
+            said = await self.env.expert(style, derive_seed(self.seed, prompt.turn))
         return Completion(message=Message("assistant", said) if isinstance(said, str) else said)
 
     def close(self) -> None:
@@ -81,7 +90,7 @@ class _ExpertSession:
 class ExpertPolicy:
     """The environment's own scripted player, who may look behind the curtain.
 
-    A memory that asks for notes gets the expert style of that purpose (`"fold"`), one that wants
+    Who asks for notes gets the expert style of that purpose (`"fold"`), a memory that wants
     searches judged (`reseek`) the style `"judge"` after each.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from foldgym.agents.cast import Cast
 from foldgym.agents.engines.torch_engine import TorchPolicy
 from foldgym.errors import Bug, ConfigError, EngineError
 from foldgym.types import Completion, Finish, Ids, Prompt, Sampling
@@ -134,6 +135,82 @@ def test_no_pattern_of_opening_closing_and_cancelling_blocks_the_others(
 
 
 SMALL = qwen(seed=5)
+NOBODY: Any = None  # the engine does not look at the world
+
+
+async def _ensemble(policy: TorchPolicy, number: int, delay: Callable[[], float]) -> list[Ids]:
+    """An episode of several lineages: they take turns, think at once, and at once again inside."""
+    rng, cast = random.Random(number), Cast(policy, number, NOBODY)
+    said: list[Ids] = []
+
+    async def speak(lineage: str, times: int, waits: bool = True) -> None:
+        own = random.Random(f"{number} {lineage}")
+        for _ in range(times):
+            if waits:
+                await asyncio.sleep(delay())
+            prompt = Prompt(tuple(own.randrange(5, 60) for _ in range(own.randrange(1, 9))))
+            said.append((await cast.sample(lineage, "policy", prompt, SIX)).ids)
+
+    async def inside(lineage: str) -> None:
+        await speak(lineage, 1)
+        await cast.together([speak(f"{lineage}/{place}", 1 + place) for place in range(2)])
+
+    try:
+        for step in range(3):
+            await speak("main", 1)
+            many = [speak(f"path/{place}", rng.randrange(3)) for place in range(rng.randrange(4))]
+            await cast.together([*many, inside(f"deep/{step}")])
+            await asyncio.gather(*(speak("at once", 1, waits=False) for _ in range(2)))
+    finally:
+        cast.close()
+    return said
+
+
+@pytest.mark.parametrize("batching", BATCHING)
+def test_episodes_of_several_lineages_block_nobody(batching: str) -> None:
+    """In rounds, what each of them samples does not depend on how slow its world is."""
+    model = qwen()
+
+    def run(seed: int) -> tuple[list[list[Ids]], float]:
+        policy, rng = engine(model, batching), random.Random(seed)
+
+        async def all_of_them() -> list[list[Ids]]:
+            return await asyncio.gather(
+                *(_ensemble(policy, number, lambda: rng.random() * 0.002) for number in range(6))
+            )
+
+        talks = asyncio.run(asyncio.wait_for(all_of_them(), 60))
+        return [sorted(talk) for talk in talks], policy.counters()["forwards"]
+
+    runs = [run(seed) for seed in range(3)]
+    assert all(len(talk) >= 3 * (1 + 4 + 2) for talk in runs[0][0])
+    if batching == "rounds":
+        assert runs[0] == runs[1] == runs[2]
+
+
+def test_a_cancelled_lineage_blocks_nobody() -> None:
+    policy = engine(SMALL)
+
+    async def failing() -> None:
+        cast = Cast(policy, 1, NOBODY)
+
+        async def fail() -> None:
+            await cast.sample("long", "policy", Prompt((5,) * 300), SIX)
+
+        async def wait() -> None:
+            await cast.sample("short", "policy", Prompt((5,)), SIX)
+            await asyncio.Event().wait()
+
+        try:
+            with pytest.raises(EngineError, match=r"session \d+(\.\d)?: a prompt of 300 ids"):
+                await cast.together([wait(), fail()])
+        finally:
+            cast.close()
+
+    async def all_of_them() -> None:
+        await asyncio.gather(failing(), converse(policy, 7, turns=3))
+
+    asyncio.run(asyncio.wait_for(all_of_them(), 30))
 
 
 def test_dynamic_batching_lets_a_slow_environment_delay_only_itself() -> None:

@@ -12,6 +12,7 @@ import torch
 
 import foldgym
 from foldgym.agents.engines.models import init_model
+from foldgym.agents.engines.scripted import ExpertPolicy
 from foldgym.agents.engines.torch_engine import TorchPolicy
 from foldgym.agents.renderers import CompactRenderer
 from foldgym.agents.rollout import Limits, Rollout, rollout
@@ -58,14 +59,16 @@ class Tell(foldgym.ToolEnv):
 RENDERER = CompactRenderer(ByteTokenizer())
 
 
-def rolled(policy: Policy, scaffold: Callable[[], Any], n: int = 1, **more: Any) -> Group:
+def rolled(
+    policy: Policy, scaffold: Callable[[], Any], n: int = 1, world: Any = Tell, **more: Any
+) -> Group:
     defaults = {"sampling": Sampling(max_tokens=40), "limits": Limits(max_turns=6), "retries": 0}
     how = Rollout(RENDERER, FullHistory, scaffold=scaffold, **(defaults | more))
     (group,) = asyncio.run(
         asyncio.wait_for(
             rollout(
                 [Request("tell", 3, n)],
-                lambda request: open_worker(Tell, "thread", 10.0),
+                lambda request: open_worker(world, "thread", 10.0),
                 policy,
                 how,
                 0,
@@ -294,6 +297,19 @@ def test_an_engine_that_fails_one_lineage_fails_the_trajectory() -> None:
     assert len(policy.opened) >= 3
     assert [turn.index for turn in failed.turns] == list(range(len(failed.turns)))
     assert not group.trajectories
+
+
+def test_an_expert_may_play_every_lineage() -> None:
+    class Taught(Tell):
+        experts = ("optimal", "dream", "criticise")
+
+        def expert(self, style: str, rng: random.Random) -> str:
+            return "remark well" if style == "optimal" else f"a {style} of {rng.random()}"
+
+    (trajectory,) = rolled(ExpertPolicy(), Duet, world=Taught).trajectories
+    assert trajectory.stop is Stop.DONE
+    said = [turn.message.text for turn in trajectory.turns if turn.purpose == "dream"]
+    assert len(set(said)) == 6
 
 
 # ---------------------------------------------------------------- engines in rounds
