@@ -7,7 +7,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from foldgym import console
-from foldgym.cli import memory_report
+from foldgym.cli import memory_report, stores
 from foldgym.cli.options import add_json, at_least, write_json
 from foldgym.cli.players import (
     Player,
@@ -19,10 +19,12 @@ from foldgym.cli.players import (
     open_world,
     unique,
 )
+from foldgym.errors import ConfigError
 
 if TYPE_CHECKING:
     from foldgym.agents.evaluate import Comparison, EnvReport, Report
     from foldgym.agents.statistics import Estimate
+    from foldgym.types import Group, Request
 
 
 def run_eval(parser: argparse.ArgumentParser, words: list[str]) -> int:
@@ -35,17 +37,40 @@ def run_eval(parser: argparse.ArgumentParser, words: list[str]) -> int:
     )
     _shared(parser)
     memory_report.add_memory_report(parser)
+    stores.add_store(parser)
     parser.add_argument("--trajectories", metavar="FILE", help="also write all episodes as JSONL")
     args = parser.parse_args(words)
     world = open_world(args)
     world.check(args.policy)
     player = load_player(args.policy, args.device, args.threads)
-    if memory_report.wanted(args, player):
+    report_wanted = memory_report.wanted(args, player)
+    stores.check(args, report=report_wanted)
+    if report_wanted:
         return memory_report.run(args, player, world)
+    if args.stream is not None:
+        return _stream(args, player, world)
     report = _play(args, player, world, player.name)
     if write_json(args.json, report.to_table()):
         for env in report.envs.values():
             _show(report.policy, env)
+    return 0
+
+
+def _stream(args: argparse.Namespace, player: Player, world: World) -> int:
+    """Tasks one by one, with what the earlier ones left."""
+    from foldgym.agents.evaluate import report
+
+    way = how(args, player, world)
+    store = stores.store_of(args, player, way)
+    if store is None:
+        raise ConfigError("--stream: has no effect: this memory keeps nothing; remove it")
+    found, groups = stores.play(args, player, world, way, store, _requests(args, world))
+    _write(args, groups)
+    played = report(groups, args.seed, name=player.name)
+    if write_json(args.json, {**played.to_table(), "stream": found.to_table()}):
+        for env in played.envs.values():
+            _show(played.policy, env)
+        stores.show(found)
     return 0
 
 
@@ -90,14 +115,10 @@ def _shared(parser: argparse.ArgumentParser) -> None:
 
 
 def _play(args: argparse.Namespace, player: Player, world: World, label: str) -> Report:
-    from foldgym.agents.evaluate import evaluate, tasks
+    from foldgym.agents.evaluate import evaluate
     from foldgym.rewards import make_rubric
 
-    requests = [
-        request
-        for env in world.specs
-        for request in tasks(env, args.episodes, args.seed, args.samples)
-    ]
+    requests = _requests(args, world)
     total = sum(request.n for request in requests)
     with console.progress(total, f"playing {label}") as advance:
         report, groups = asyncio.run(
@@ -112,16 +133,32 @@ def _play(args: argparse.Namespace, player: Player, world: World, label: str) ->
                 progress=lambda trajectory: advance(int(not trajectory.failed)),
             )
         )
-    if getattr(args, "trajectories", None):
-        from foldgym.records import JsonlWriter, to_table
-
-        with JsonlWriter(args.trajectories) as writer:
-            for group in groups:
-                for trajectory, reward in zip(group.trajectories, group.rewards, strict=True):
-                    writer.write(to_table(trajectory, reward))
-                for trajectory in group.failures:
-                    writer.write(to_table(trajectory))
+    _write(args, groups)
     return report
+
+
+def _requests(args: argparse.Namespace, world: World) -> list[Request]:
+    from foldgym.agents.evaluate import tasks
+
+    return [
+        request
+        for env in world.specs
+        for request in tasks(env, args.episodes, args.seed, args.samples)
+    ]
+
+
+def _write(args: argparse.Namespace, groups: list[Group]) -> None:
+    """All episodes, if `--trajectories` asks for them."""
+    if not getattr(args, "trajectories", None):
+        return
+    from foldgym.records import JsonlWriter, to_table
+
+    with JsonlWriter(args.trajectories) as writer:
+        for group in groups:
+            for trajectory, reward in zip(group.trajectories, group.rewards, strict=True):
+                writer.write(to_table(trajectory, reward))
+            for trajectory in group.failures:
+                writer.write(to_table(trajectory))
 
 
 def _span(estimate: Estimate) -> str:

@@ -179,6 +179,7 @@ def rollout_with(
     """The rollout that the options of `add_play` describe, with this memory."""
     from foldgym.agents.rollout import Limits, Rollout
     from foldgym.agents.scaffolds import scaffold_of
+    from foldgym.cli.stores import store_of
     from foldgym.config import given, plug
     from foldgym.memory import MEMORIES
     from foldgym.types import Budget, Sampling
@@ -198,7 +199,7 @@ def rollout_with(
         raise ConfigError(f"--memory: {problem}") from None
     scaffold = _scaffold(args, player)
     make_scaffold, untrained = scaffold_of(scaffold, "--scaffold")
-    return Rollout(
+    made = Rollout(
         player.renderer,
         make_memory,
         Sampling(args.temperature, tokens),
@@ -210,6 +211,8 @@ def rollout_with(
         scaffold=make_scaffold,
         untrained=untrained,
     )
+    store = store_of(args, player, made)
+    return replace(made, store=store.head) if store else made
 
 
 def _scaffold(args: argparse.Namespace, player: Player) -> ScaffoldSection:

@@ -54,7 +54,8 @@ class Store:
                 f"max_chars={max_chars}"
             )
         self.writers: Writers = writers
-        self.retire, self.frozen = retire, frozen
+        self.retire: Literal["oldest", "unused"] = retire
+        self.frozen = frozen
         self.max_items, self.max_chars = max_items, max_chars
         self.head = Snapshot()
         self._merges = 0
@@ -64,6 +65,10 @@ class Store:
     def label_free(self) -> bool:
         """Whether no reward decides what is written from now on."""
         return self.frozen or self.writers != "best"
+
+    def empty(self) -> Store:
+        """An empty store with the same rules."""
+        return Store(self.writers, self.retire, self.max_items, self.max_chars, frozen=self.frozen)
 
     def at(self, address: str) -> Snapshot:
         """A snapshot by its address. Raises `DataError` for one that is none, or long past."""
