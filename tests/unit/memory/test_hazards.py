@@ -1,10 +1,62 @@
-"""What published code got wrong (memory spec section 8), played through whole episodes."""
+"""What published code got wrong (memory spec section 8), and the test that holds each of them.
+
+1 decode, encode again: unit/memory/test_notes.py
+    test_mem1_trains_carried_ids_only_where_they_were_sampled
+2 another context in training: properties/test_every_plugin.py
+    test_every_memory_keeps_the_invariants
+2 carried ids: unit/memory/test_thinking.py
+    test_a_turn_in_chunks_is_one_turn_of_one_message
+3 an id trained twice: unit/memory/test_hazards.py
+    test_a_prune_trains_no_id_twice
+4 means by rows: properties/test_training.py
+    test_a_trajectory_weighs_the_same_however_often_it_folded
+4 rows dropped or cut: properties/test_training.py
+    test_cutting_segments_anywhere_changes_nothing
+5 calls refused after a fold: unit/agents/scaffolds/test_deepagent.py
+    test_a_fold_allows_what_it_took_out_of_view
+5 the same: unit/memory/test_hazards.py
+    test_a_call_made_before_a_fold_can_be_made_again_after_it
+6 unchecked memories: unit/memory/test_deepagent.py
+    test_a_broken_memory_is_written_again_once
+6 empty ones: unit/memory/test_deepagent.py
+    test_a_fold_with_nothing_usable_changes_nothing
+6 tools blank: unit/memory/test_deepagent.py
+    test_the_writer_of_the_tool_memory_is_told_the_tools
+7 anchors in the user's text: unit/memory/test_deepagent.py
+    test_a_question_that_holds_the_words_of_the_block_stays_as_it_is
+8 ids inside ids: unit/memory/test_pruning.py
+    test_ids_match_exactly
+9 summaries at every step: unit/memory/test_chunks.py
+    test_its_line_is_written_once
+10 items that were not copied: unit/memory/test_sheets.py
+    test_what_a_written_sheet_changes
+10 wrong answers kept: unit/memory/test_store.py
+    test_best_lets_the_first_of_the_best_write_unless_it_failed
+10 in a run: unit/trainers/test_stores.py
+    test_who_fails_writes_nothing_where_the_best_write
+11 unknown taken for 0: unit/trainers/test_curricula.py
+    test_knapsack_takes_unknown_for_unknown
+11 starved arms: unit/trainers/test_selectors.py
+    test_dads_never_starves_a_small_share
+12 rescues as on-policy: unit/trainers/test_rescues.py
+    test_rescued_members_carry_the_prompt_they_were_sampled_from
+14 answers that are missing: unit/envs/test_running_sum.py
+    test_missing_answers_are_wrong_ones
+15 two snapshots in a group: unit/memory/test_store.py
+    test_a_group_that_read_two_snapshots_stops_the_run
+15 in a run: unit/trainers/test_stores.py
+    test_all_episodes_of_a_step_read_one_snapshot_and_the_next_step_the_next
+
+13, 16 and 17 are about worlds and judges: probes, `won`, and votes are tested with those.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from foldgym.agents.renderers import CompactRenderer
 from foldgym.agents.rollout import Limits, Rollout, rollout
@@ -106,3 +158,11 @@ def test_a_call_made_before_a_fold_can_be_made_again_after_it() -> None:
     assert "left: look 1" not in context
     assert "Memory (episode): events" in context
     assert trajectory.turns[-1].observation[0].text == "left: look 2"
+
+
+def test_every_hazard_of_memory_names_a_test_that_exists() -> None:
+    named = re.findall(r"^(\d+) .*: (\S+)\n    (\w+)$", str(__doc__), re.MULTILINE)
+    root = Path(__file__).parents[2]
+    missing = [name for _, file, name in named if f"def {name}(" not in (root / file).read_text()]
+    assert not missing
+    assert {int(number) for number, _, _ in named} >= {*range(1, 13), 15}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,3 +118,22 @@ def test_a_store_stands_only_beside_a_memory_that_keeps_something(
         return
     with pytest.raises(ConfigError, match=refused):
         parse(TrainRun, text)
+
+
+def test_the_page_names_every_memory_and_every_option() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "memory.md").read_text(encoding="utf-8")
+    options, _, what = page.partition("## What each does")
+    rows = {row[0]: row[-1] for row in map(cells, options.splitlines()) if len(row) == 3}
+    assert set(rows) == {*MEMORIES, "use"}
+    for name, make in MEMORIES.items():
+        assert set(re.findall(r"`(\w+)`", rows[name])) == set(inspect.signature(make).parameters)
+    rows = {row[0]: row[-1] for row in map(cells, what.splitlines()) if len(row) == 5}
+    assert set(rows) == {*MEMORIES, "use"}
+
+
+def cells(line: str) -> list[str]:
+    """The cells of a table's row, the first without its backquotes; none of any other line."""
+    if not line.startswith("| "):
+        return []
+    first, *others = [cell.strip() for cell in line.strip("|").split("|")]
+    return [first.strip("`"), *others]
