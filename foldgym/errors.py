@@ -10,6 +10,7 @@
     |-- Failure              ours, on ONE trajectory: retried, never scored, never in a baseline
     |   |-- EnvTimeout       an environment call outlived its budget and was killed
     |   |-- EnvCrashed       an environment raised, or its process died
+    |   |-- SandboxError     a sandbox could not be made, or is gone
     |   `-- EngineError      the engine could not sample
     `-- Bug                  a broken promise inside foldgym or a plug-in: stops the run, loudly
         |-- RewardError      a reward raised or returned no finite number
@@ -77,6 +78,10 @@ class EnvTimeout(Failure):
 
 class EnvCrashed(Failure):
     """An environment raised, or its process died."""
+
+
+class SandboxError(Failure):
+    """A sandbox could not be made, or is gone: never what a command in it did."""
 
 
 class EngineError(Failure):

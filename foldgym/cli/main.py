@@ -31,6 +31,7 @@ COMMANDS = {
     "compare": ("foldgym.cli.evaluate", "compare two policies on the same tasks"),
     "index": ("foldgym.cli.index", "build, query and serve search indexes"),
     "demo": ("foldgym.cli.demo", "the main job: clone, train and measure on two worlds"),
+    "sandbox": ("foldgym.cli.sandbox", "list, reap and try the sandboxes of this machine"),
     "doctor": ("foldgym.cli.doctor", "what this machine can run, and what mends the rest"),
 }
 

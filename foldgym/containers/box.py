@@ -1,0 +1,254 @@
+"""The box that every backend gives: its verbs, over a channel and a keeper."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Protocol, Self
+
+from foldgym.containers.channel import MARK, TICK, Channel, Job, Output, Running
+from foldgym.containers.processes import end_all, now, started
+from foldgym.containers.sandbox import MB, BoxSpec, End, Result, Snapshot
+from foldgym.errors import SandboxError, UserError
+
+_HEADLESS = {"LANG": "C.UTF-8", "TZ": "UTC", "PYTHONHASHSEED": "0", "PAGER": "cat", "TERM": "dumb"}
+_BOOKKEEPING = 120.0
+"""Seconds for reading, writing and restoring files."""
+_ERRORS = {101: errno.ENOENT, 102: errno.EISDIR, 103: errno.EACCES}
+_READ = (
+    "[ -e {path} ] || exit 101\n[ ! -d {path} ] || exit 102\n[ -r {path} ] || exit 103\n"
+    "cat < {path}"
+)
+_WRITE = "[ ! -d {path} ] || exit 102; mkdir -p -- {folder} && cat > {path}"
+_EMPTY = (
+    "{ find . -mindepth 1 -delete 2>&- || { chmod -R u+rwX . && find . -mindepth 1 -delete; }; }"
+)
+
+
+class Keeper(Protocol):
+    """What a backend knows of one box: where it works, who lives in it, how to end it."""
+
+    workdir: str
+    home: str
+
+    def alive(self) -> bool:
+        """Whether the box's first process is there."""
+        ...
+
+    def processes(self) -> set[int]:
+        """Everyone in the box but those that keep it."""
+        ...
+
+    def of_command(self, mark: str) -> set[int]:
+        """The processes that a command started, as far as they can be told from others."""
+        ...
+
+    def memory(self) -> int:
+        """Bytes held by everyone in the box."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
+
+class Box:
+    """A sandbox on this machine."""
+
+    def __init__(
+        self, name: str, spec: BoxSpec, keeper: Keeper, channel: Channel, folder: Path
+    ) -> None:
+        self.id, self.spec = name, spec
+        self.keeper, self.channel, self.folder = keeper, channel, folder
+        self.born = time.monotonic()
+        self.lock = threading.Lock()
+        self.gone = ""
+        self.running: dict[str, list[End]] = {}
+        """Of each command that runs, why it was killed, if it was."""
+
+    # ------------------------------------------------------------ commands
+
+    def exec(
+        self,
+        command: str,
+        *,
+        timeout: float = 60.0,
+        cwd: str = "",
+        environment: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        cap: int = MB,
+    ) -> Result:
+        """See `Sandbox.exec`."""
+        variables = {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": self.keeper.home,
+            **_HEADLESS,
+            **self.spec.environment,
+            **(environment or {}),
+        }
+        _check(command, variables, timeout, cap)
+        place = str(PurePosixPath(self.keeper.workdir) / cwd)
+        began = time.monotonic()
+        with self.lock:
+            self._insist()
+            mark = f"{self.id}/{self.channel.number + 1}"
+            before, alone = now(), not self.running
+            running = self.channel.open(Job(command, place, variables, stdin, mark))
+            killed = self.running[mark] = []
+        outputs = {"out": Output(cap), "err": Output(cap)}
+        try:
+            until = began + timeout
+            while not running.wait(min(TICK, until - time.monotonic()), outputs):
+                if not self.keeper.alive():
+                    break
+                if time.monotonic() >= until and End.TIMEOUT not in killed:
+                    killed.append(End.TIMEOUT)
+                    self._kill(mark, before if running.begun else 0, alone)
+                    until = float("inf")
+            self._settle(running)
+            running.drain(outputs)
+        finally:
+            with self.lock:
+                self.running.pop(mark, None)
+            running.close()
+        seconds = time.monotonic() - began
+        out, err = outputs["out"], outputs["err"]
+        end = killed[0] if killed else End.EXITED
+        code = running.code if end is End.EXITED else 137
+        return Result(code, out.data, err.data, end, seconds, out.dropped + err.dropped)
+
+    def _settle(self, running: Running) -> None:
+        """A command without an exit code lost its shell, or the box: find out which."""
+        if running.ended:
+            return
+        until = time.monotonic() + 0.2  # the last process of a dying box goes a little later
+        while time.monotonic() < until and self.keeper.alive() and not self.gone:
+            time.sleep(0.01)
+        self._insist()
+
+    def _insist(self) -> None:
+        if not self.gone and not self.keeper.alive():
+            self.gone = "its first process ended"
+        if self.gone:
+            raise SandboxError(f"box {self.id} is gone: {self.gone}")
+
+    def _kill(self, mark: str, since: int, alone: bool) -> None:
+        """End a command and all it started: if no other ran meanwhile, all that is as young."""
+        with self.lock:
+            alone = alone and set(self.running) <= {mark}
+        if not alone:
+            end_all(lambda: self.keeper.of_command(mark))
+        elif not end_all(lambda: {p for p in self.keeper.processes() if started(p) >= since}):
+            self.end("a command could not be killed")
+
+    # ------------------------------------------------------------ limits
+
+    def watch(self) -> None:
+        """Enforce what no kernel limit does: memory of all together, and the box's own time."""
+        if self.gone:
+            return
+        seconds = self.spec.limits.seconds
+        if time.monotonic() - self.born > seconds:
+            self.end(f"it lived for its {seconds:g} seconds")
+        elif self.keeper.memory() > self.spec.limits.memory:
+            with self.lock:
+                for killed in self.running.values():
+                    killed.append(End.MEMORY)
+            end_all(self.keeper.processes)
+
+    # ------------------------------------------------------------ files
+
+    def read(self, path: str, *, cap: int = 20 * MB) -> bytes:
+        """See `Sandbox.read`."""
+        where = shlex.quote(self._place(path))
+        result = self.exec(_READ.format(path=where), timeout=_BOOKKEEPING, cap=cap)
+        self._raise(result, path)
+        if result.dropped:
+            size = cap + result.dropped
+            raise OSError(errno.EFBIG, f"{size} bytes, and the cap is {cap}", path)
+        return result.stdout
+
+    def write(self, path: str, data: bytes) -> None:
+        """See `Sandbox.write`."""
+        place = self._place(path)
+        where, folder = shlex.quote(place), shlex.quote(str(PurePosixPath(place).parent))
+        command = _WRITE.format(path=where, folder=folder)
+        self._raise(self.exec(command, timeout=_BOOKKEEPING, stdin=data), path)
+
+    def _place(self, path: str) -> str:
+        if not path or "\0" in path:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return str(PurePosixPath(self.keeper.workdir) / path)
+
+    def _raise(self, result: Result, path: str) -> None:
+        if result.ok:
+            return
+        said = result.stderr.decode(errors="replace").strip()
+        kind = _ERRORS.get(result.code, errno.EIO)
+        for number in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EFBIG):
+            if os.strerror(number) in said:
+                kind = number
+        why = said.splitlines()[-1] if said and kind == errno.EIO else os.strerror(kind)
+        raise OSError(kind, why, path)
+
+    def snapshot(self) -> Snapshot:
+        """See `Sandbox.snapshot`."""
+        cap = 2 * self.spec.limits.disk + 20 * MB
+        done = self.exec("tar --ignore-failed-read -cf - .", timeout=_BOOKKEEPING, cap=cap)
+        if not done.ok or done.dropped:
+            raise SandboxError(f"box {self.id}: no snapshot: {done.stderr.decode()[-300:]!r}")
+        return Snapshot(done.stdout)
+
+    def restore(self, snapshot: Snapshot | None) -> None:
+        """See `Sandbox.restore`."""
+        end_all(self.keeper.processes)
+        command, data = _EMPTY, b""
+        if snapshot is not None:
+            command, data = f"{_EMPTY} && tar --no-same-owner -xpf -", snapshot.archive
+        done = self.exec(command, timeout=_BOOKKEEPING, stdin=data)
+        if not done.ok:
+            raise SandboxError(f"box {self.id}: not restored: {done.stderr.decode()[-300:]!r}")
+
+    # ------------------------------------------------------------ the end
+
+    def end(self, why: str) -> None:
+        """Make an end of it; `why` is what later calls are told."""
+        with self.lock:
+            if self.gone:
+                return
+            self.gone = why
+        self.keeper.close()
+        self.channel.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """See `Sandbox.close`."""
+        self.end("it was closed")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _check(command: str, variables: Mapping[str, str], timeout: float, cap: int) -> None:
+    if "\0" in command:
+        raise UserError("a command cannot hold a zero byte")
+    for name, value in variables.items():
+        if not name.isidentifier() or not name.isascii() or "\0" in value or name == MARK:
+            raise UserError(f"{name}={value!r} cannot be an environment variable of a box")
+    if not timeout > 0 or cap < 0:
+        raise UserError(f"timeout={timeout} and cap={cap}: give more than 0")

@@ -1,0 +1,107 @@
+"""Boxes that isolate nothing: processes of this user, in a folder, with limits per process.
+
+For tasks whose commands one would run oneself. What a command does, it does to this machine.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from foldgym.containers.channel import Channel
+from foldgym.containers.processes import below, end_all, everyone, marked, private_memory
+from foldgym.containers.sandbox import BoxSpec
+from foldgym.errors import SandboxError, UserError
+
+_ADOPT = """
+import ctypes, os, sys
+PR_SET_CHILD_SUBREAPER = 36
+ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+os.execv(sys.argv[1], [sys.argv[1], "--noprofile", "--norc", sys.argv[2]])
+"""
+"""Makes the launcher the parent of every process of the box that loses its own."""
+WARNING = "the process backend isolates nothing: commands run as you, on this machine"
+
+
+def unavailable() -> str:
+    """Why there can be no box here; empty if there can."""
+    if not Path("/proc/self/stat").exists() or shutil.which("bash") is None:
+        return "it needs Linux and bash"
+    return ""
+
+
+class Processes:
+    """The keeper of one box."""
+
+    def __init__(self, process: subprocess.Popen[bytes], name: str, folder: Path) -> None:
+        self.process, self.name = process, name
+        self.workdir, self.home = str(folder / "work"), str(folder / "home")
+
+    def alive(self) -> bool:
+        """Whether the launcher runs."""
+        return self.process.poll() is None
+
+    def processes(self) -> set[int]:
+        """Everyone that carries the box's name, or descends from the launcher."""
+        return members(self.name, {self.process.pid}) - {self.process.pid}
+
+    def of_command(self, mark: str) -> set[int]:
+        """By the variable that its shell was started with, and by descent."""
+        inside = self.processes()
+        text = f"FOLDGYM_EXEC={mark}".encode()
+        return below({each for each in inside if marked(each, text)}, inside)
+
+    def memory(self) -> int:
+        """Private bytes of everyone."""
+        return private_memory(self.processes())
+
+    def close(self) -> None:
+        """End everyone."""
+        end_all(lambda: members(self.name, {self.process.pid} if self.alive() else set()))
+        self.process.wait()
+
+
+def members(name: str, roots: set[int]) -> set[int]:
+    """Everyone that was started with the box's name in its environment, and their descendants."""
+    text = f"FOLDGYM_BOX={name}".encode()
+    here = set(everyone())
+    return below(roots | {each for each in here if marked(each, text)}, here)
+
+
+def start(spec: BoxSpec, folder: Path) -> tuple[Processes, Channel]:
+    """A box in `folder`. Raises `SandboxError`."""
+    if spec.image:
+        raise UserError(f"image={spec.image!r}: the process backend has no image; use bubblewrap")
+    control = folder / "control"
+    channel = Channel(control, str(control), spec.limits, own_space=False)
+    for name in ("work", "home"):
+        (folder / name).mkdir()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-IS", "-c", _ADOPT, _bash(), str(control / "launcher")],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd=folder / "work",
+            env={"PATH": "/usr/local/bin:/usr/bin:/bin", "FOLDGYM_BOX": folder.name},
+        )
+    except OSError as problem:
+        raise SandboxError(f"bash does not start: {problem}") from problem
+    keeper = Processes(process, folder.name, folder)
+    try:
+        channel.connect(keeper.alive)
+    except SandboxError:
+        keeper.close()
+        channel.close()
+        raise
+    return keeper, channel
+
+
+def _bash() -> str:
+    path = shutil.which("bash")
+    if path is None:
+        raise UserError("the process backend needs bash")
+    return path

@@ -1,0 +1,112 @@
+"""A run that is killed leaves nothing that `foldgym sandbox reap` does not clear away."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from foldgym.cli.main import main
+from foldgym.containers import BoxSpec, available, find, open_box, reap
+from foldgym.containers.labels import state_folder
+from foldgym.containers.processes import everyone
+from foldgym.errors import SandboxError
+
+pytestmark = pytest.mark.skipif(available("process") != "", reason="boxes need Linux and bash")
+
+_RUN = """
+import sys, time
+from foldgym.containers import BoxSpec, open_box
+boxes = [open_box(BoxSpec(untrusted=False, run="doomed"), sys.argv[1]) for _ in range(4)]
+for box in boxes:
+    box.exec("sleep 777.25 & setsid sleep 777.25 & (env -i setsid sleep 777.25 &)")
+print("up", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture(autouse=True)
+def state(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="boxes-") as name:  # pytest's own lets nobody else in
+        folder = Path(name)
+        folder.chmod(0o711)
+        monkeypatch.setenv("FOLDGYM_STATE", name)
+        yield folder
+
+
+def _sleepers() -> int:
+    count = 0
+    for process in everyone():
+        try:
+            count += b"777.25" in Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+    return count
+
+
+@pytest.mark.parametrize("backend", ["bubblewrap", "process"])
+def test_a_killed_run_leaves_nothing(backend: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if why := available(backend):
+        pytest.skip(f"no {backend} boxes: {why}")
+    run = subprocess.Popen(
+        [sys.executable, "-c", _RUN, backend], stdout=subprocess.PIPE, env=dict(os.environ)
+    )
+    assert run.stdout is not None
+    with run.stdout:
+        assert run.stdout.readline() == b"up\n"
+        assert main(["sandbox", "list", "--json"]) == 0
+        listed = json.loads(capsys.readouterr().out)
+        assert [(each["run"], each["owner"]) for each in listed] == [("doomed", run.pid)] * 4
+        assert not any(each["orphan"] for each in listed)
+        assert reap() == []  # whose run lives is left alone
+        assert _sleepers() == 12
+        run.kill()
+        run.wait()
+    assert main(["sandbox", "reap"]) == 0
+    assert capsys.readouterr().out.startswith("reaped 4 boxes")
+    until = time.monotonic() + 20
+    while _sleepers() and time.monotonic() < until:  # the kernel may still be ending them
+        time.sleep(0.05)
+    assert _sleepers() == 0
+    assert find() == []
+    assert list(state_folder().iterdir()) == []
+
+
+def test_a_folder_without_a_label_is_told_by_its_name() -> None:
+    early = state_folder() / "999999999-1-abc"
+    early.mkdir()
+    foreign = state_folder() / "notes"
+    foreign.mkdir()
+    assert [each.folder for each in reap()] == [early]
+    assert not early.exists()
+    assert foreign.exists()
+
+
+def test_a_state_folder_of_somebody_else_is_refused(state: Path) -> None:
+    folder = state / f"foldgym-boxes-{os.getuid()}"
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(SandboxError, match="not ours alone"):
+        open_box(BoxSpec(untrusted=False), "process")
+
+
+def test_the_doctor_times_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sandbox", "doctor", "--commands", "3", "--json"]) in (0, 1)
+    rows = {row["backend"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["process"]["ok"]
+    assert "isolates nothing" in rows["process"]["detail"]
+    assert 0 < rows["process"]["command"] <= rows["process"]["start"]
+    assert main(["sandbox", "list"]) == 0
+    assert capsys.readouterr().out == "no boxes\n"
+
+
+def test_a_wrong_command_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sandbox", "rep"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
