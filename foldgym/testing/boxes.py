@@ -188,7 +188,7 @@ def _concurrent(box: Sandbox) -> Iterator[str]:
 def _apart(box: Sandbox) -> Iterator[str]:
     """A timeout of one command leaves another, which runs at the same time, alone."""
     with ThreadPoolExecutor(1) as threads:
-        other = threads.submit(_says, box, "sleep 1.2; echo done", "done\n")
+        other = threads.submit(_says, box, "sleep 0.8; echo done", "done\n")
         time.sleep(0.2)
         box.exec("sleep 600", timeout=0.3)
         yield from filter(None, [other.result()])
@@ -352,7 +352,7 @@ def _verbs(box: Sandbox) -> list[tuple[str, Callable[[], object]]]:
 def _death(make: MakeBox) -> Iterator[str]:
     """A box that goes while a command runs is an error of ours and no output."""
     with make(_SPEC) as box:
-        threading.Timer(0.4, box.close).start()
+        threading.Timer(0.2, box.close).start()
         try:
             result = box.exec("echo partial; sleep 600", timeout=60)
         except SandboxError:
@@ -361,7 +361,7 @@ def _death(make: MakeBox) -> Iterator[str]:
 
 
 def _lifetime(make: MakeBox) -> Iterator[str]:
-    with make(BoxSpec(limits=Limits(seconds=1.0), untrusted=False)) as box:
+    with make(BoxSpec(limits=Limits(seconds=0.5), untrusted=False)) as box:
         try:
             for _ in range(100):
                 box.exec("sleep 600", timeout=1.0)
