@@ -15,7 +15,7 @@ setup: .venv/ready
 	  { echo "error: foldgym needs Python 3.11 or newer; name one with PYTHON=python3.12"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,search,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,search,swe,browser,shop,dev]'
 	@touch $@
 
 demo: setup
