@@ -9,7 +9,7 @@ import pytest
 
 from foldgym.envs.swe.parsers import PARSERS, Status, parser, suite_ran
 from foldgym.envs.swe.task import SweTask, load_tasks, save_tasks
-from foldgym.envs.swe.verdict import Grade, Reason, Outcomes, judge, status_of
+from foldgym.envs.swe.verdict import Grade, Outcomes, Reason, judge, status_of
 from foldgym.errors import DataError, UnknownName
 
 TASK = SweTask(
