@@ -1,0 +1,123 @@
+"""A box with a project in it: opened for a task, filled, read back, forked."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from foldgym.containers import BoxSpec, Limits, Result, Snapshot, open_box
+from foldgym.containers.sandbox import MB
+from foldgym.envs.swe.task import SweTask
+from foldgym.envs.swe.trees import Entry, Tree, read_tree, write_tree
+from foldgym.errors import DataError, SandboxError
+
+LIMITS = Limits(memory=2_000 * MB, disk=500 * MB, file=200 * MB, pids=256)
+_LONG = 300.0
+_ENVIRONMENT = {
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONNOUSERSITE": "1",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_PAGER": "cat",
+}
+_COMMIT = (
+    "command -v git >/dev/null || exit 0; rm -rf .git; "
+    "export GIT_AUTHOR_DATE='2020-01-01T00:00:00Z' GIT_COMMITTER_DATE='2020-01-01T00:00:00Z'; "
+    "git init -q -b main . && git config user.name box && git config user.email box@box && "
+    "git config core.fileMode true && git add -A -f && git commit -q --no-verify -m start"
+)
+
+
+class Place:
+    """A task's project in a box of its own; `Place(task, backend)` opens it.
+
+    Raises `SandboxError` where the box does not come up or is gone.
+    """
+
+    def __init__(
+        self,
+        task: SweTask,
+        backend: str = "auto",
+        limits: Limits = LIMITS,
+        run: str = "",
+    ) -> None:
+        self.root = task.workdir
+        environment = {**_ENVIRONMENT, **task.environment}
+        spec = BoxSpec(image=task.image, environment=environment, limits=limits, run=run)
+        self.box = open_box(spec, backend)
+
+    def exec(
+        self,
+        command: str,
+        timeout: float,
+        *,
+        stdin: bytes = b"",
+        cap: int = MB,
+        environment: Mapping[str, str] | None = None,
+    ) -> Result:
+        """Run a command in the project's folder."""
+        return self.box.exec(
+            command, timeout=timeout, cwd=self.root, stdin=stdin, cap=cap, environment=environment
+        )
+
+    def path(self, path: str) -> str:
+        """A path as the box takes it: relative ones are below the project's folder."""
+        return path if path.startswith("/") or not self.root else f"{self.root}/{path}"
+
+    def snapshot(self) -> Snapshot:
+        """The project's folder as it is now."""
+        if not self.root:
+            return self.box.snapshot()
+        cap = 2 * LIMITS.disk
+        done = self.exec("tar --ignore-failed-read -cf - .", _LONG, cap=cap)
+        if not done.ok or done.dropped:
+            raise SandboxError(f"{self.root} cannot be read: {done.stderr.decode()[-300:]!r}")
+        return Snapshot(done.stdout)
+
+    def tree(self) -> Tree:
+        """The project's files as they are now."""
+        try:
+            return read_tree(self.snapshot().archive)
+        except DataError as problem:
+            raise SandboxError(f"{self.root or 'the box'}: {problem}") from None
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """End every process; the project's folder is as it was, the other folders are empty."""
+        if not self.root:
+            self.box.restore(snapshot)
+        else:
+            root = shlex.quote(self.root)
+            done = self.box.exec(
+                f"cd {root} && find . -mindepth 1 -delete && tar --no-same-owner -xpf -",
+                timeout=_LONG,
+                stdin=snapshot.archive,
+            )
+            if not done.ok:
+                raise SandboxError(f"{root} not restored: {done.stderr.decode()[-300:]!r}")
+        self.box.exec('cd / && find /tmp "$HOME" -mindepth 1 -delete', timeout=_LONG)
+
+    def fill(self, tree: Mapping[str, Entry]) -> None:
+        """Make the project's folder hold exactly these files."""
+        self.restore(write_tree(tree))
+
+    def commit(self) -> None:
+        """Give the project a history of one commit, whatever it had, if the box has git."""
+        done = self.exec(_COMMIT, _LONG)
+        if not done.ok:
+            raise SandboxError(f"git cannot keep the project: {done.text[-300:]!r}")
+
+    def close(self) -> None:
+        """End the box."""
+        self.box.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
