@@ -130,7 +130,11 @@ _RAN = re.compile(
 
 
 def parser(name: str) -> Parser:
-    """The parser of this name. Raises `UnknownName`."""
+    """The parser of this name; `parse_log_...` are SWE-bench's own. Raises `UnknownName`."""
+    if name.startswith("parse_log_"):
+        from foldgym.envs.swe.logs import log_parser
+
+        return log_parser(name)
     if name not in PARSERS:
         raise UnknownName("log parser", name, PARSERS)
     return PARSERS[name]
