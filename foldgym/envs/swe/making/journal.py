@@ -25,8 +25,8 @@ class Journal:
         self.baseline: Baseline | None = None
         self.trials: dict[str, dict[str, Json]] = {}
         self.project = project
-        rows = list(JsonlReader(path)) if path.exists() else []
-        for row in rows:
+        self.writer = JsonlWriter(path)  # it moves away a line that a kill left unfinished
+        for row in JsonlReader(path):
             if row.get("kind") == "baseline":
                 self._check(path, row)
                 self.baseline = Baseline(
@@ -40,7 +40,6 @@ class Journal:
                 self.trials[row["id"]] = row
         if self.trials and self.baseline is None:
             raise DataError(f"{path} has trials but no baseline: move it away")
-        self.writer = JsonlWriter(path)
 
     def _check(self, path: Path, row: dict[str, Any]) -> None:
         if row.get("schema") != SCHEMA or row.get("address") != self.project.address:
