@@ -135,6 +135,10 @@ def parser(name: str) -> Parser:
         from foldgym.envs.swe.logs import log_parser
 
         return log_parser(name)
+    if name == "r2e":
+        from foldgym.envs.swe.logs.r2e import parse_r2e
+
+        return parse_r2e
     if name not in PARSERS:
         raise UnknownName("log parser", name, PARSERS)
     return PARSERS[name]
