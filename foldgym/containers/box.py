@@ -54,6 +54,12 @@ class Keeper(Protocol):
         """Bytes held by everyone in the box."""
         ...
 
+    def renew(self, files: bool) -> bool:
+        """Put a fresh working folder in the place of the old one, and of all else that could be
+        written: with the files that the box began with, or empty. False where that cannot be.
+        """
+        ...
+
     def close(self) -> None:
         """End it."""
         ...
@@ -161,7 +167,13 @@ class Box:
             with self.lock:
                 for killed in self.running.values():
                     killed.append(End.MEMORY)
-            end_all(self.keeper.processes)
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """End every process of the box but those that keep it."""
+        self.channel.sweep()
+        if not end_all(self.keeper.processes):
+            self.end("its processes could not be killed")
 
     # ------------------------------------------------------------ files
 
@@ -208,10 +220,24 @@ class Box:
 
     def restore(self, snapshot: Snapshot | None) -> None:
         """See `Sandbox.restore`."""
-        end_all(self.keeper.processes)
-        command, data = _EMPTY, b""
+        self._insist()
+        self._sweep()
+        given = self.spec.files
+        first = snapshot is not None and given is not None and snapshot.archive == given.archive
+        try:
+            fresh = self.keeper.renew(first)
+        except SandboxError:
+            self.end("its working folder could not be renewed")
+            raise
+        if fresh and (first or snapshot is None):
+            return
+        self.fill(snapshot, "true" if fresh else _EMPTY)
+
+    def fill(self, snapshot: Snapshot | None, first: str = "true") -> None:
+        """Unpack files into the working folder, after the command `first`."""
+        command, data = first, b""
         if snapshot is not None:
-            command, data = f"{_EMPTY} && tar --no-same-owner -xpf -", snapshot.archive
+            command, data = f"{first} && tar --no-same-owner -xpf -", snapshot.archive
         done = self.exec(command, timeout=_BOOKKEEPING, stdin=data)
         if not done.ok:
             raise SandboxError(f"box {self.id}: not restored: {done.stderr.decode()[-300:]!r}")

@@ -1,23 +1,30 @@
 """Boxes of Linux namespaces, by bubblewrap: no daemon, no root, gone with their first process.
 
 A box sees programs read-only (this machine's, or those of a root file system), its own processes
-and no network. `/work`, `/tmp` and its home are in memory, of limited size. The launcher is process
-1 of the box's process namespace: nothing inside can kill it, and the kernel ends all others with
-it. Memory is limited per process by the kernel and for all together by `watch`; cores by affinity,
-which a program may change for itself.
+and no network. `/work`, `/tmp` and its home are in memory, of limited size; the files that a box
+starts with are unpacked once for all boxes, and each writes into a layer of its own. The launcher
+is process 1 of the box's process namespace: nothing inside can kill it, and the kernel ends all
+others with it. Memory is limited per process by the kernel and for all together by `watch`; cores
+by affinity, which a program may change for itself.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
+from foldgym.containers.box import Box
 from foldgym.containers.channel import Channel
+from foldgym.containers.labels import state_folder
+from foldgym.containers.mounts import mounter
 from foldgym.containers.processes import (
     below,
     end_all,
@@ -27,10 +34,16 @@ from foldgym.containers.processes import (
     private_memory,
 )
 from foldgym.containers.sandbox import BoxSpec
+from foldgym.containers.trees import trees
 from foldgym.errors import SandboxError, UserError
 
 INSIDE = "/run/foldgym"
 WORK, HOME = "/work", "/home/box"
+TREE = "/run/tree"
+"""Where a box's own files are shared from; covered once they are in its working folder."""
+_PROBE = "rm -r a && mkdir a && ! ls -A a | grep . && [ -w . ]"
+"""What older kernels cannot do in an overlay without root: replace a folder."""
+_WRITABLE = {"/tmp": "1777", "/dev/shm": "1777", HOME: "755", WORK: "755"}
 _NOBODY = 65534
 _turns = itertools.count()
 _OWN = {"proc", "dev", "sys", "tmp", "run", "work", "home", "root", "lost+found", "mnt", "media"}
@@ -72,9 +85,13 @@ class Namespaces:
 
     workdir, home = WORK, HOME
 
-    def __init__(self, process: subprocess.Popen[bytes], first: int) -> None:
-        self.process, self.first = process, first
-        self.space = namespace(first)
+    def __init__(self, process: subprocess.Popen[bytes], first: int, disk: int) -> None:
+        self.process, self.first, self.disk = process, first, disk
+        self.space, self.mounts = namespace(first), namespace(first, "mnt")
+        self.shared = ExitStack()
+        """Gives the tree back that the box starts with."""
+        self.tree, self.filled = False, False
+        self.mounted: list[str] = []
         if not self.space or self.space == namespace(os.getpid()):
             raise SandboxError("the box's processes cannot be told from ours")
 
@@ -99,16 +116,95 @@ class Namespaces:
         """Private bytes of everyone."""
         return private_memory(self.processes())
 
+    def renew(self, files: bool) -> bool:
+        """Mount anew all that can be written; in the working folder over the box's own files."""
+        if not can_mount() or (files and not self.tree):
+            return False
+        self.mount(files)
+        return True
+
+    def mount(self, files: bool) -> None:
+        """Have it mounted. Raises `SandboxError`."""
+        mounter.ask(
+            {
+                "process": self.first,
+                "space": self.mounts,
+                "user": _nobody() or 0,
+                "unmount": self.mounted,
+                "places": {place: [self.disk, mode] for place, mode in _WRITABLE.items()},
+                "base": TREE if files else "",
+                "over": WORK,
+            }
+        )
+        self.mounted = [WORK, TREE] if files else []
+        self.mounted += _WRITABLE
+
     def close(self) -> None:
         """End the first process; the kernel ends the rest."""
         if self.alive():
             end_all(lambda: {self.first} if self.alive() else set())
             self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+        self.shared.close()
 
 
 def start(spec: BoxSpec, folder: Path) -> tuple[Namespaces, Channel]:
     """A box whose control files are below `folder`. Raises `SandboxError`."""
+    if not can_mount():
+        return _launch(spec, folder, [])
+    with ExitStack() as stack:
+        options: list[str] = []
+        if spec.files is not None:
+            unpack = functools.partial(_unpack, spec, folder)
+            tree = stack.enter_context(trees.borrow(spec.files, unpack))
+            options = ["--ro-bind", str(tree), TREE]
+        keeper, channel = _launch(spec, folder, options)
+        keeper.tree = keeper.filled = spec.files is not None
+        try:
+            keeper.renew(keeper.tree)
+        except SandboxError:
+            keeper.close()
+            channel.close()
+            raise
+        keeper.shared = stack.pop_all()
+    return keeper, channel
+
+
+def _unpack(spec: BoxSpec, folder: Path, tree: Path) -> None:
+    """Done in a box: an archive may come from a model's box, and name what it likes."""
+    tree.mkdir(mode=0o755)
+    if user := _nobody():
+        os.chown(tree, user, user)
+    inner = folder / "unpacking"
+    inner.mkdir(mode=0o711)
+    keeper, channel = _launch(spec, inner, ["--bind", str(tree), WORK])
+    with Box(f"{folder.name}/unpacking", spec, keeper, channel, inner) as box:
+        box.fill(spec.files)
+
+
+@functools.cache
+def can_mount() -> bool:
+    """Whether this kernel lets the owner of a box mount in it, overlays too: tried out once."""
+    with tempfile.TemporaryDirectory(dir=state_folder()) as name:
+        folder, tree = Path(name), Path(name) / "tree"
+        folder.chmod(0o711)
+        (tree / "a").mkdir(parents=True)
+        (tree / "a" / "b").touch()
+        if user := _nobody():
+            for path in (tree, tree / "a", tree / "a" / "b"):
+                os.chown(path, user, user)
+        inner = folder / "box"
+        inner.mkdir(mode=0o711)
+        keeper, channel = _launch(BoxSpec(), inner, ["--ro-bind", str(tree), TREE])
+        with Box("probe", BoxSpec(), keeper, channel, inner) as box:
+            try:
+                keeper.mount(True)
+            except SandboxError:
+                return False
+            return box.exec(_PROBE).ok
+
+
+def _launch(spec: BoxSpec, folder: Path, options: list[str]) -> tuple[Namespaces, Channel]:
     channel = Channel(folder / "control", INSIDE, spec.limits, own_space=True)
     passwd, group = folder / "passwd", folder / "group"
     user = _nobody() or os.getuid()
@@ -119,7 +215,7 @@ def start(spec: BoxSpec, folder: Path) -> tuple[Namespaces, Channel]:
     try:
         with log.open("wb") as errors:
             process = subprocess.Popen(
-                _command(spec, channel.folder, passwd, group, theirs),
+                _command(spec, channel.folder, passwd, group, theirs, options),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
@@ -139,7 +235,8 @@ def start(spec: BoxSpec, folder: Path) -> tuple[Namespaces, Channel]:
     with os.fdopen(ours) as stream:
         told = stream.read()
     try:
-        keeper = Namespaces(process, int(json.loads(told)["child-pid"]))
+        first = int(json.loads(told)["child-pid"])
+        keeper = Namespaces(process, first, spec.limits.disk)
         channel.connect(keeper.alive)
     except (ValueError, KeyError, SandboxError) as problem:
         process.kill()
@@ -150,7 +247,9 @@ def start(spec: BoxSpec, folder: Path) -> tuple[Namespaces, Channel]:
     return keeper, channel
 
 
-def _command(spec: BoxSpec, control: Path, passwd: Path, group: Path, info: int) -> list[str]:
+def _command(
+    spec: BoxSpec, control: Path, passwd: Path, group: Path, info: int, options: list[str]
+) -> list[str]:
     disk = str(spec.limits.disk)
     words = [_bwrap(), "--unshare-all", "--unshare-user", "--disable-userns", "--as-pid-1"]
     words += ["--new-session", "--cap-drop", "ALL", "--hostname", "box", "--clearenv"]
@@ -158,9 +257,10 @@ def _command(spec: BoxSpec, control: Path, passwd: Path, group: Path, info: int)
     words += _system(spec.image)
     words += ["--ro-bind", str(passwd), "/etc/passwd", "--ro-bind", str(group), "/etc/group"]
     words += ["--proc", "/proc", "--dev", "/dev"]
-    for place in ("/tmp", "/dev/shm", HOME, WORK):
+    for place in _WRITABLE:
         words += ["--size", disk, "--tmpfs", place]
-    words += ["--ro-bind", str(control), INSIDE, "--remount-ro", "/", "--chdir", WORK]
+    words += [*options, "--ro-bind", str(control), INSIDE]
+    words += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
     launch = ["/bin/bash", "--noprofile", "--norc", f"{INSIDE}/launcher"]
     cores, taskset = sorted(os.sched_getaffinity(0)), shutil.which("taskset")
     if taskset is not None and spec.limits.cpus < len(cores):

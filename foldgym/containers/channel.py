@@ -35,7 +35,7 @@ ulimit -c 0
 set -m
 exec <{folder}/run
 while IFS= read -r number; do
-  ( . {folder}/$number/job ) &
+{sweep}  ( . {folder}/$number/job ) &
 done
 {farewell}
 """
@@ -46,6 +46,9 @@ while read -r -a all <$children; [ ${#all[@]} -gt 0 ]; do
 done"""
 """Where the kernel does not end a box's processes with the first one, that one does: whatever its
 parents were, a process without one becomes the launcher's child."""
+
+_SWEEP = "  [ $number != sweep ] || {{ kill -KILL -1; continue; }}\n"
+"""All at once: a fork that has not happened when the signal is sent does not happen."""
 
 _JOB = """exec 9>{folder}/status
 echo started >&9
@@ -103,7 +106,7 @@ class Channel:
 
     def __init__(self, folder: Path, inside: str, limits: Limits, own_space: bool) -> None:
         """`own_space`: whether the box has process ids, and a count of processes, of its own."""
-        self.folder, self.inside = folder, inside
+        self.folder, self.inside, self.own_space = folder, inside, own_space
         self.number, self.commands = 0, -1
         folder.mkdir(mode=0o755)
         # RLIMIT_DATA and not RLIMIT_AS: many runtimes reserve far more addresses than they use
@@ -117,6 +120,7 @@ class Channel:
         text = _LAUNCHER.format(
             limits="\n".join(lines),
             folder=shlex.quote(inside),
+            sweep=_SWEEP.format() if own_space else "",
             farewell="" if own_space else _FAREWELL,
         )
         _file(folder / "launcher", text.encode())
@@ -171,6 +175,12 @@ class Channel:
             running.close()
             raise SandboxError("the box is gone: its shell reads no more commands") from problem
         return running
+
+    def sweep(self) -> None:
+        """Have the launcher kill everyone else in the box, if their process ids are their own."""
+        if self.own_space:
+            with contextlib.suppress(OSError):  # it is gone, and with it all others
+                os.write(self.commands, b"sweep\n")
 
     def close(self) -> None:
         """Hang up, which ends the launcher."""

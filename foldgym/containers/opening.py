@@ -15,6 +15,7 @@ from foldgym.containers.box import Box
 from foldgym.containers.labels import held_by, new_label, save
 from foldgym.containers.reaper import reap
 from foldgym.containers.sandbox import BoxSpec, Sandbox
+from foldgym.containers.trees import trees
 from foldgym.errors import FoldgymError, SandboxError, UnknownName, UserError
 
 BACKENDS = {
@@ -78,7 +79,7 @@ def open_box(spec: BoxSpec | None = None, backend: str = "auto", wait: float = 6
             save(held_by(label, keeper.process.pid, getattr(keeper, "first", 0)), folder)
             box = _Counted(label.id, spec, keeper, channel, folder)
             _live.add(box)
-            if spec.files is not None:
+            if spec.files is not None and not getattr(keeper, "filled", False):
                 box.restore(spec.files)
         except BaseException:
             import shutil
@@ -158,6 +159,7 @@ class _Live:
         if self.owner == os.getpid():
             for box in list(self.boxes.values()):
                 box.close()
+            trees.close()
 
 
 def _cap() -> int:

@@ -57,6 +57,10 @@ class Processes:
         """Private bytes of everyone."""
         return private_memory(self.processes())
 
+    def renew(self, files: bool) -> bool:
+        """Its folder is one of this machine and stays."""
+        return False
+
     def close(self) -> None:
         """End everyone."""
         end_all(lambda: members(self.name, {self.process.pid} if self.alive() else set()))

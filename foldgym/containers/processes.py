@@ -55,10 +55,10 @@ def _stat(process: int) -> list[str]:
     return text[text.rindex(")") + 2 :].split()  # the name before it may hold anything
 
 
-def namespace(process: int) -> str:
+def namespace(process: int, kind: str = "pid") -> str:
     """Its process namespace, such as `pid:[4026532481]`; empty if it is gone or not ours."""
     try:
-        return os.readlink(f"/proc/{process}/ns/pid")
+        return os.readlink(f"/proc/{process}/ns/{kind}")
     except OSError:
         return ""
 

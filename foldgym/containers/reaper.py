@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from foldgym.containers import process
+from foldgym.containers import process, trees
 from foldgym.containers.labels import Label, load, state_folder
 from foldgym.containers.processes import boot_id, end_all, everyone, namespace, started
 
@@ -50,4 +50,5 @@ def reap() -> list[Found]:
     for each in orphans:
         end_all(lambda label=each.label: _processes(label))
         shutil.rmtree(each.folder, ignore_errors=True)
+    trees.clear()
     return orphans

@@ -139,7 +139,11 @@ class Sandbox(Protocol):
         ...
 
     def restore(self, snapshot: Snapshot | None) -> None:
-        """End every process, and make the working folder what it was (None: empty)."""
+        """End every process, and make the working folder what it was (None: empty).
+
+        Quick for the files that the box began with. Where the backend can, all else that was
+        written in the box goes as well.
+        """
         ...
 
     def close(self) -> None:
