@@ -32,6 +32,7 @@ COMMANDS = {
     "index": ("foldgym.cli.index", "build, query and serve search indexes"),
     "demo": ("foldgym.cli.demo", "the main job: clone, train and measure on two worlds"),
     "sandbox": ("foldgym.cli.sandbox", "list, reap and try the sandboxes of this machine"),
+    "swe": ("foldgym.cli.swe", "make software tasks from packages, and check them"),
     "doctor": ("foldgym.cli.doctor", "what this machine can run, and what mends the rest"),
 }
 

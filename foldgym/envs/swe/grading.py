@@ -100,12 +100,14 @@ def grade(
     check: bool = True,
     retries: int = 1,
     run: str = "",
+    keep: int = _KEPT,
 ) -> Verdict:
     """The verdict on a patch (git's or plain unified text) or on changes of the base tree.
 
     `check=False` leaves out the second run, with tests that must fail. A box that dies is tried
-    again `retries` times. Raises `SandboxError` then: no verdict, and no 0. Raises `UserError` for
-    a task that cannot be graded: an unknown parser, a base that cannot be read.
+    again `retries` times. Raises `SandboxError` then: no verdict, and no 0. `keep` is how many
+    characters of the log's end are kept. Raises `UserError` for a task that cannot be graded: an
+    unknown parser, a base that cannot be read.
     """
     parser(task.log_parser)
     if not task.test_command or not task.fail_to_pass:
@@ -114,7 +116,7 @@ def grade(
         )
     while True:
         try:
-            return _grade(task, submission, backend, check, run)
+            return _grade(task, submission, backend, check, run, keep)
         except SandboxError:
             retries -= 1
             if retries < 0:
@@ -131,7 +133,12 @@ def start_tree(task: SweTask, backend: str = "auto", run: str = "") -> Tree:
 
 
 def _grade(
-    task: SweTask, submission: str | Sequence[Change], backend: str, check: bool, run: str
+    task: SweTask,
+    submission: str | Sequence[Change],
+    backend: str,
+    check: bool,
+    run: str,
+    keep: int,
 ) -> Verdict:
     base = start_tree(task, backend, run)
     if isinstance(submission, str):
@@ -153,13 +160,15 @@ def _grade(
     tree = dict(base)
     for change in admitted.changes:
         put(tree, change.path, change.after)
-    verdict, statuses = _tested(task, tree, backend, run)
+    verdict, statuses = _tested(task, tree, backend, run, keep)
     if check and verdict.grade in (Grade.RESOLVED, Grade.PARTIAL):
         verdict = _checked(task, tree, verdict, statuses, backend, run)
     return replace(verdict, set_aside=aside)
 
 
-def _tested(task: SweTask, tree: Tree, backend: str, run: str) -> tuple[Verdict, Statuses]:
+def _tested(
+    task: SweTask, tree: Tree, backend: str, run: str, keep: int
+) -> tuple[Verdict, Statuses]:
     done = run_tests(task, with_tests(tree, task.tests), backend, run)
     statuses = parser(task.log_parser)(done.log)
     reason = done.reason if done.reason is not Reason.NONE else unfit(statuses, done)
@@ -169,7 +178,7 @@ def _tested(task: SweTask, tree: Tree, backend: str, run: str) -> tuple[Verdict,
         reason.sentence,
         exit_code=done.code,
         seconds=done.seconds,
-        log=done.log[-_KEPT:],
+        log=done.log[-keep:],
     )
     if reason is Reason.NONE:
         found, first, second = judge(statuses, task)

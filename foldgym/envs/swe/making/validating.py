@@ -16,6 +16,8 @@ from foldgym.errors import DataError, Failure
 VALID = "valid"
 _TIDY = "rm -rf ~/.cache /tmp/* 2>/dev/null; true"
 _BACK = "/tmp/back.diff"
+_BY_NAME = 40
+"""Failing tests that run again by name; more than these run again with their whole files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def try_fault(
 ) -> Trial:
     """Try one fault in a box that holds the good project, and leave the box as it was found.
 
-    The tests run once in full with the fault, and those that then fail run again, in their files:
+    The tests run once in full with the fault, and those that then fail run again by themselves:
     with the fault, where they must fail, and once it was taken back by `git apply`, where they must
     pass. The good code passed its whole suite before, `base.runs` times. More than `share` of the
     tests failing is refused: a package that hardly imports is no bug report.
@@ -122,7 +124,9 @@ def _try(
         return Trial(fault, "no test notices", seconds=spent)
     if len(failing) > share * len(base.stable):
         return Trial(fault, "nearly every test fails", seconds=spent)
-    where = sorted({name.partition("::")[0] for name in failing})
+    where = sorted(failing)
+    if len(where) > _BY_NAME:
+        where = sorted({name.partition("::")[0] for name in failing})
     box.exec(_TIDY)
     again = run_suite(box, where, base.limit)
     back = patch(fault.path, bad, good)
