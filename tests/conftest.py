@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 
@@ -9,19 +10,31 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; read when torch is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+pytest_plugins = ["images_made"]
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
-def _have(what: str) -> bool:
+@functools.cache
+def lacks(what: str) -> str:
+    """Why this machine cannot run tests with a mark, and what mends it; empty if it can."""
     if what == "docker":
-        return shutil.which("dockerd") is not None and os.path.exists("/var/run/docker.sock")
+        from images_made import no_docker
+
+        return no_docker()
     if what == "browser":
-        return any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+        found = [os.environ.get("FOLDGYM_CHROMIUM", ""), *map(shutil.which, BROWSERS)]
+        return "" if any(found) else "no Chromium: apt-get install chromium"
     if what == "vllm":
-        return "FOLDGYM_VLLM_PYTHON" in os.environ
+        named = "FOLDGYM_VLLM_PYTHON" in os.environ
+        return "" if named else "FOLDGYM_VLLM_PYTHON names no Python that has vllm"
     if what == "gpu":
         import torch
 
-        return torch.cuda.is_available()
+        return "" if torch.cuda.is_available() else "torch sees no GPU"
     raise ValueError(what)
 
 
@@ -29,7 +42,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skips what this machine cannot run; where FOLDGYM_REQUIRE names it, that is a failure."""
     required = {name for name in os.environ.get("FOLDGYM_REQUIRE", "").split(",") if name}
     for what in ("docker", "browser", "vllm", "gpu"):
-        if item.get_closest_marker(what) and not _have(what):
+        if item.get_closest_marker(what) and (why := lacks(what)):
             if what in required:
-                pytest.fail(f"FOLDGYM_REQUIRE names {what}, but this machine has none")
-            pytest.skip(f"needs {what}")
+                pytest.fail(f"FOLDGYM_REQUIRE names {what}, but {why}", pytrace=False)
+            pytest.skip(f"needs {what}: {why}")

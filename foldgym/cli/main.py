@@ -33,6 +33,7 @@ COMMANDS = {
     "demo": ("foldgym.cli.demo", "the main job: clone, train and measure on two worlds"),
     "sandbox": ("foldgym.cli.sandbox", "list, reap and try the sandboxes of this machine"),
     "swe": ("foldgym.cli.swe", "make software tasks from packages, and check them"),
+    "images": ("foldgym.cli.images", "build, list and remove what sandboxes are made of"),
     "doctor": ("foldgym.cli.doctor", "what this machine can run, and what mends the rest"),
 }
 
