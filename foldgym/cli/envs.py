@@ -185,7 +185,9 @@ def _names(args: argparse.Namespace) -> list[str]:
     ready = [spec.name for spec in specs(ready=True)]
     for spec in specs():
         if spec.name not in ready:
-            console.note(f"{spec.name} is left out: it needs pip install 'foldgym[{spec.extra}]'")
+            needs = "a sandbox (foldgym sandbox doctor)" if spec.sandbox else ""
+            needs = needs or f"pip install 'foldgym[{spec.extra}]'"
+            console.note(f"{spec.name} is left out: it needs {needs}")
     return ready
 
 

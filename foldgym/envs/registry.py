@@ -33,7 +33,7 @@ class EnvSpec:
     `entry` is "module:attribute", "path/to/file.py:attribute" or the class itself. `budget` is in
     seconds of wall clock per call; `max_turns` is a default limit for rollouts, 0 for none;
     `extra` names the optional dependency group the environment needs, and `needs` the module that
-    comes with it.
+    comes with it. `sandbox`: whether it needs a sandbox that isolates.
     """
 
     name: str
@@ -46,6 +46,7 @@ class EnvSpec:
     extra: str = ""
     max_turns: int = 0
     needs: str = ""
+    sandbox: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +209,14 @@ _BUILT_IN = (
         "foldgym.envs.household.env:Household",
         description="Find, clean, heat, cool and put away things by commands, as in ALFWorld.",
     ),
+    EnvSpec(
+        "foldgym/Swe-v0",
+        "foldgym.envs.swe.world:Swe",
+        description="Repair a project in a sandbox; hidden tests decide, in another one.",
+        budget=4000.0,
+        max_turns=60,
+        sandbox=True,
+    ),
 )
 _specs: dict[str, EnvSpec] = {each.name: each for each in _BUILT_IN}
 _loaded: list[bool] = []  # not empty once plug-ins were looked for
@@ -285,11 +294,16 @@ def specs(ready: bool = False) -> tuple[EnvSpec, ...]:
     """
     load_plugins()
     found = tuple(_specs[name] for name in sorted(_specs))
-    if not ready:
-        return found
-    return tuple(
-        each for each in found if not each.needs or importlib.util.find_spec(each.needs) is not None
-    )
+    return tuple(each for each in found if _ready(each)) if ready else found
+
+
+def _ready(spec: EnvSpec) -> bool:
+    if spec.sandbox:
+        from foldgym.containers import BACKENDS, available
+
+        if all(available(name) for name in BACKENDS if name != "process"):
+            return False
+    return not spec.needs or importlib.util.find_spec(spec.needs) is not None
 
 
 def load_plugins() -> None:

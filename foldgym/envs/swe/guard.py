@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import posixpath
+import re
 import secrets
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -148,7 +149,7 @@ class Failing:
         head = test.split("[")[0]
         if ".py::" in head and head.split("::")[0] not in self.tests:
             return False
-        return head.split(" (")[0].rsplit("::", 1)[-1].rsplit(".", 1)[-1] in self.functions
+        return re.split(r"::|[.]", head.split(" (")[0])[-1] in self.functions
 
 
 def failing(tests: Mapping[str, bytes]) -> Failing:

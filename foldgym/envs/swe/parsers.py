@@ -80,8 +80,8 @@ def _whole_id(text: str) -> str:
     return parts[0]
 
 
-_UNITTEST = re.compile(r"(?P<test>\w+ \([\w.<>]+\))(?P<rest>.*)")
-_SUMMARY = re.compile(r"(?P<word>FAIL|ERROR|UNEXPECTED SUCCESS): (?P<test>\w+ \([\w.<>]+\))")
+_UNITTEST = re.compile(r"(?P<test>[\w.]+) \((?P<place>[\w.<>]+)\)(?P<rest>.*)")
+_SUMMARY = re.compile(r"(?P<word>FAIL|ERROR|UNEXPECTED SUCCESS): ")
 _ENDS = (
     (re.compile(r"(?:^|\s)ok$"), Status.PASSED),
     (re.compile(r"(?:^|\s)FAIL$"), Status.FAILED),
@@ -93,27 +93,34 @@ _ENDS = (
 
 
 def parse_unittest(log: str) -> Statuses:
-    """`test_a (tests.test_x.Case.test_a) ... ok` of `python -m unittest -v`; ids are as printed.
+    """Lines `test_a (tests.test_x.Case.test_a) ... ok` of `python -m unittest -v`.
 
-    A test's own output, or its docstring, may stand between the id and its status.
+    Ids are `TestCase.id()`, tests.test_x.Case.test_a, whatever version of Python printed them. A
+    test's own output, or its docstring, may stand between the test and its status.
     """
     found: Statuses = {}
     current = ""
     for line in plain(log):
         said = _SUMMARY.match(line)
+        begun = _UNITTEST.match(line, said.end() if said else 0)
+        if begun is not None:
+            current, line = _unittest_id(begun["test"], begun["place"]), begun["rest"]
         if said is not None:
-            status = Status.ERROR if said["word"] == "ERROR" else Status.FAILED
-            note(found, said["test"], status)
+            if begun is not None:
+                status = Status.ERROR if said["word"] == "ERROR" else Status.FAILED
+                note(found, current, status)
             current = ""
             continue
-        begun = _UNITTEST.match(line)
-        if begun is not None:
-            current, line = begun["test"], begun["rest"]
         for ending, status in _ENDS:
             if current and ending.search(line.rstrip()):
                 note(found, current, status)
                 current = ""
     return found
+
+
+def _unittest_id(test: str, place: str) -> str:
+    """Until Python 3.10 the place was the class, since then it is the whole id."""
+    return place if place == test or place.endswith(f".{test}") else f"{place}.{test}"
 
 
 PARSERS: dict[str, Parser] = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import weakref
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
@@ -29,6 +31,23 @@ _COMMIT = (
 )
 
 
+_FIND = """
+import importlib.util, json, os, sys
+root = os.path.realpath(os.getcwd())
+found = []
+for name in json.loads(sys.argv[1]):
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        spec = None
+    places = [spec.origin or "", *(spec.submodule_search_locations or ())] if spec else []
+    places = [os.path.realpath(each) for each in places if each]
+    if places and not any(each.startswith(root + os.sep) for each in places):
+        found.append(places[0])
+print(json.dumps(found))
+"""
+
+
 class Place:
     """A task's project in a box of its own; `Place(task, backend)` opens it.
 
@@ -46,6 +65,7 @@ class Place:
         environment = {**_ENVIRONMENT, **task.environment}
         spec = BoxSpec(image=task.image, environment=environment, limits=limits, run=run)
         self.box = open_box(spec, backend)
+        weakref.finalize(self, self.box.close)  # a place in a process is one of few
 
     def exec(
         self,
@@ -107,6 +127,13 @@ class Place:
         if not done.ok:
             raise SandboxError(f"git cannot keep the project: {done.text[-300:]!r}")
 
+    def upstream(self, tree: Mapping[str, Entry]) -> list[str]:
+        """Where the box has the project's packages besides: the agent could copy the answer."""
+        names = sorted(_packages(tree))
+        command = f"python3 -I -c {shlex.quote(_FIND)} {shlex.quote(json.dumps(names))}"
+        done = self.exec(command, 60.0)
+        return json.loads(done.stdout) if done.ok else []
+
     def close(self) -> None:
         """End the box."""
         self.box.close()
@@ -121,3 +148,13 @@ class Place:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _packages(tree: Mapping[str, Entry]) -> set[str]:
+    """Packages with an `__init__.py` at the top of a project or of its folder `src`."""
+    found: set[str] = set()
+    for path in tree:
+        parts = path.removeprefix("src/").split("/")
+        if len(parts) == 2 and parts[1] == "__init__.py" and parts[0].isidentifier():
+            found.add(parts[0])
+    return found - {"test", "tests", "docs", "examples"}

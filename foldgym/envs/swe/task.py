@@ -24,7 +24,7 @@ class SweTask:
         SweTask("acme__toy-1", "acme/toy", "`twice(2)` gives 5.",
                 files={"toy.py": b"..."}, tests={"tests/test_toy.py": b"..."},
                 test_command="python3 -m unittest -v tests.test_toy", log_parser="unittest",
-                fail_to_pass=("test_twice (tests.test_toy.Twice.test_twice)",), gold_patch="...")
+                fail_to_pass=("tests.test_toy.Twice.test_twice",), gold_patch="...")
 
     What the agent starts from is `archive` (a tar file, plain or compressed, of the project's
     folder), with `files` over it and the patch `bug` applied; without archive and files it is what

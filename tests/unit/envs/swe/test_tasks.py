@@ -123,8 +123,8 @@ FAILED (failures=1, errors=1)
 
 
 def test_unittest_logs() -> None:
-    said = {name.split()[0][-1]: status for name, status in parser("unittest")(UNITTEST).items()}
-    assert said == {
+    said = parser("unittest")(UNITTEST)
+    assert {name.removeprefix("tests.test_x.Case.test_"): said[name] for name in said} == {
         "a": Status.PASSED,
         "b": Status.FAILED,
         "c": Status.PASSED,
@@ -133,6 +133,12 @@ def test_unittest_logs() -> None:
         "f": Status.ERROR,
     }
     assert suite_ran(UNITTEST)
+    older = UNITTEST.replace(".Case.test_a)", ".Case)").replace(".Case.test_f)", ".Case)")
+    assert parser("unittest")(older) == said
+    lost = "ERROR: tests.test_x (unittest.loader._FailedTest.tests.test_x)"
+    assert parser("unittest")(lost) == {
+        "unittest.loader._FailedTest.tests.test_x": Status.ERROR
+    }
     assert not suite_ran("Traceback\nPASSED x")
     with pytest.raises(UnknownName, match="did you mean 'unittest'"):
         parser("unitest")
