@@ -1,5 +1,8 @@
 """Whatever a memory shows: each sampled id is trained once, in the context it was sampled in."""
 
+# a memory's options are its own, which `Memory` does not tell
+# pyright: reportCallIssue=false, reportArgumentType=false, reportAssignmentType=false
+
 from __future__ import annotations
 
 import asyncio
