@@ -37,6 +37,13 @@ class Keeper(Protocol):
 
     workdir: str
     home: str
+    variables: Mapping[str, str]
+    """What the image says of a command's environment."""
+
+    @property
+    def holders(self) -> tuple[int, int]:
+        """The outermost process of the box and the first one inside; 0 where there is none."""
+        ...
 
     def alive(self) -> bool:
         """Whether the box's first process is there."""
@@ -60,6 +67,10 @@ class Keeper(Protocol):
         """
         ...
 
+    def struck(self) -> int:
+        """How many processes the kernel has killed because all together held too much."""
+        ...
+
     def close(self) -> None:
         """End it."""
         ...
@@ -76,6 +87,7 @@ class Box:
         self.born = time.monotonic()
         self.lock = threading.Lock()
         self.gone = ""
+        self.struck = 0
         self.running: dict[str, list[End]] = {}
         """Of each command that runs, why it was killed, if it was."""
 
@@ -96,6 +108,7 @@ class Box:
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": self.keeper.home,
             **_HEADLESS,
+            **self.keeper.variables,
             **self.spec.environment,
             **(environment or {}),
         }
@@ -105,7 +118,7 @@ class Box:
         with self.lock:
             self._insist()
             mark = f"{self.id}/{self.channel.number + 1}"
-            before, alone = now(), not self.running
+            before, alone, struck = now(), not self.running, self.keeper.struck()
             running = self.channel.open(Job(command, place, variables, stdin, mark))
             killed = self.running[mark] = []
         outputs = {"out": Output(cap), "err": Output(cap)}
@@ -120,6 +133,8 @@ class Box:
                     until = float("inf")
             self._settle(running)
             running.drain(outputs)
+            if not killed and self.keeper.struck() > struck:
+                killed.append(End.MEMORY)
         finally:
             with self.lock:
                 self.running.pop(mark, None)
@@ -163,7 +178,7 @@ class Box:
         seconds = self.spec.limits.seconds
         if time.monotonic() - self.born > seconds:
             self.end(f"it lived for its {seconds:g} seconds")
-        elif self.keeper.memory() > self.spec.limits.memory:
+        elif self._too_much():
             with self.lock:
                 for killed in self.running.values():
                     killed.append(End.MEMORY)
@@ -174,6 +189,10 @@ class Box:
         self.channel.sweep()
         if not end_all(self.keeper.processes):
             self.end("its processes could not be killed")
+
+    def _too_much(self) -> bool:
+        struck, self.struck = self.struck, self.keeper.struck()
+        return self.struck > struck or self.keeper.memory() > self.spec.limits.memory
 
     # ------------------------------------------------------------ files
 

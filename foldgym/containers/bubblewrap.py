@@ -18,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -75,6 +76,13 @@ def unavailable() -> str:
     return ""
 
 
+def unfit(spec: BoxSpec) -> str:
+    """Why there can be no box of this kind; empty if there can."""
+    if (Path(spec.image or "/") / "usr").is_dir():
+        return ""
+    return f"image={spec.image!r} is no root file system: it has no folder usr"
+
+
 def _nobody() -> int | None:
     """Never root, not even outside: the kernel exempts root from the limit on processes."""
     return _NOBODY if os.geteuid() == 0 else None
@@ -84,9 +92,11 @@ class Namespaces:
     """The keeper of one box."""
 
     workdir, home = WORK, HOME
+    variables: Mapping[str, str] = {}
 
     def __init__(self, process: subprocess.Popen[bytes], first: int, disk: int) -> None:
         self.process, self.first, self.disk = process, first, disk
+        self.holders = (process.pid, first)
         self.space, self.mounts = namespace(first), namespace(first, "mnt")
         self.shared = ExitStack()
         """Gives the tree back that the box starts with."""
@@ -138,6 +148,10 @@ class Namespaces:
         )
         self.mounted = [WORK, TREE] if files else []
         self.mounted += _WRITABLE
+
+    def struck(self) -> int:
+        """The kernel limits each process alone."""
+        return 0
 
     def close(self) -> None:
         """End the first process; the kernel ends the rest."""
@@ -280,8 +294,6 @@ def _bwrap() -> str:
 def _system(image: str) -> list[str]:
     """The options that show the programs: of a root file system, or of this machine."""
     root = Path(image or "/")
-    if not (root / "usr").is_dir():
-        raise UserError(f"image={image!r} is no root file system: it has no folder usr")
     names = sorted(os.listdir(root)) if image else list(_PROGRAMS)
     words: list[str] = []
     for name in names:

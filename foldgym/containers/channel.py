@@ -35,10 +35,11 @@ ulimit -c 0
 set -m
 exec <{folder}/run
 while IFS= read -r number; do
-{sweep}  ( . {folder}/$number/job ) &
+{sweep}  ( echo 1000 >/proc/self/oom_score_adj; . {folder}/$number/job ) &
 done
 {farewell}
 """
+"""A kernel that is short of memory takes a command before it takes the launcher."""
 _FAREWELL = """children=/proc/$$/task/$$/children
 while read -r -a all <$children; [ ${#all[@]} -gt 0 ]; do
   kill -KILL "${all[@]}"
@@ -104,8 +105,11 @@ class Output:
 class Channel:
     """Our side of one box. `inside` is where the box sees `folder`."""
 
-    def __init__(self, folder: Path, inside: str, limits: Limits, own_space: bool) -> None:
-        """`own_space`: whether the box has process ids, and a count of processes, of its own."""
+    def __init__(
+        self, folder: Path, inside: str, limits: Limits, own_space: bool, own_users: bool = True
+    ) -> None:
+        """`own_space`: whether the box has process ids of its own; `own_users`: and user ids, by
+        which the kernel counts processes."""
         self.folder, self.inside, self.own_space = folder, inside, own_space
         self.number, self.commands = 0, -1
         folder.mkdir(mode=0o755)
@@ -115,7 +119,7 @@ class Channel:
             f"ulimit -f {max(1, limits.file // 1024)}",
             "ulimit -n 1024",
         ]
-        if own_space:
+        if own_space and own_users:
             lines.append(f"ulimit -u {limits.pids}")
         text = _LAUNCHER.format(
             limits="\n".join(lines),

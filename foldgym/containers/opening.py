@@ -19,6 +19,7 @@ from foldgym.containers.trees import trees
 from foldgym.errors import FoldgymError, SandboxError, UnknownName, UserError
 
 BACKENDS = {
+    "docker": "foldgym.containers.docker",
     "bubblewrap": "foldgym.containers.bubblewrap",
     "process": "foldgym.containers.process",
 }
@@ -48,10 +49,12 @@ def choose(backend: str, spec: BoxSpec) -> str:
     if backend != "auto":
         if why := available(backend):
             raise UserError(f"no {backend} boxes on this machine: {why}")
+        if why := _module(backend).unfit(spec):
+            raise UserError(why)
         return backend
     reasons: list[str] = []
     for name in BACKENDS:
-        why = available(name)
+        why = available(name) or _module(name).unfit(spec)
         if not why and name == "process" and spec.untrusted:
             why = "isolates nothing, and the task is untrusted: name it to allow it"
         if not why:
@@ -63,20 +66,20 @@ def choose(backend: str, spec: BoxSpec) -> str:
 def open_box(spec: BoxSpec | None = None, backend: str = "auto", wait: float = 600.0) -> Sandbox:
     """A new box: `with open_box(BoxSpec(files=pack("project"))) as box: box.exec("pytest -q")`.
 
-    `backend` is bubblewrap, process or auto: the first that works, but never process for untrusted
-    commands. Waits up to `wait` seconds while this process holds as many boxes as it may. The first
-    one clears away what runs that were killed have left. Raises `UserError` if no backend can do
-    it and `SandboxError` if the box does not come up.
+    `backend` is docker, bubblewrap, process or auto: the first that works and has the image, but
+    never process for untrusted commands. Waits up to `wait` seconds while this process holds as
+    many boxes as it may. The first one clears away what runs that were killed have left. Raises
+    `UserError` if no backend can do it and `SandboxError` if the box does not come up.
     """
     spec = spec or BoxSpec()
     name = choose(backend, spec)
-    _live.enter(wait)
+    _live.enter(name, wait)
     box: Box | None = None
     try:
         label, folder = new_label(name, spec.run)
         try:
             keeper, channel = _module(name).start(spec, folder)
-            save(held_by(label, keeper.process.pid, getattr(keeper, "first", 0)), folder)
+            save(held_by(label, *keeper.holders), folder)
             box = _Counted(label.id, spec, keeper, channel, folder)
             _live.add(box)
             if spec.files is not None and not getattr(keeper, "filled", False):
@@ -115,13 +118,13 @@ class _Live:
         self.boxes: dict[str, Box] = {}
         self.count, self.owner = 0, 0
 
-    def enter(self, wait: float) -> None:
+    def enter(self, name: str, wait: float) -> None:
         """Take a place. Raises `SandboxError` if none comes free."""
         cap = _cap()
         with self.change:
             if self.owner != os.getpid():  # new, or forked: the boxes are another process'
                 self.boxes, self.count, self.owner = {}, 0, os.getpid()
-                reap()
+                reap(engine=name == "docker")
                 threading.Thread(target=self.watch, name="box watch", daemon=True).start()
                 atexit.register(self.close)
             if not self.change.wait_for(lambda: self.count < cap, wait):

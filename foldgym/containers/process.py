@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from foldgym.containers.channel import Channel
@@ -32,11 +33,21 @@ def unavailable() -> str:
     return ""
 
 
+def unfit(spec: BoxSpec) -> str:
+    """Why there can be no box of this kind; empty if there can."""
+    if not spec.image:
+        return ""
+    return f"image={spec.image!r}: the process backend has no image; use bubblewrap or docker"
+
+
 class Processes:
     """The keeper of one box."""
 
+    variables: Mapping[str, str] = {}
+
     def __init__(self, process: subprocess.Popen[bytes], name: str, folder: Path) -> None:
         self.process, self.name = process, name
+        self.holders = (process.pid, 0)
         self.workdir, self.home = str(folder / "work"), str(folder / "home")
 
     def alive(self) -> bool:
@@ -61,6 +72,10 @@ class Processes:
         """Its folder is one of this machine and stays."""
         return False
 
+    def struck(self) -> int:
+        """The kernel limits each process alone."""
+        return 0
+
     def close(self) -> None:
         """End everyone."""
         end_all(lambda: members(self.name, {self.process.pid} if self.alive() else set()))
@@ -76,8 +91,6 @@ def members(name: str, roots: set[int]) -> set[int]:
 
 def start(spec: BoxSpec, folder: Path) -> tuple[Processes, Channel]:
     """A box in `folder`. Raises `SandboxError`."""
-    if spec.image:
-        raise UserError(f"image={spec.image!r}: the process backend has no image; use bubblewrap")
     control = folder / "control"
     channel = Channel(control, str(control), spec.limits, own_space=False)
     for name in ("work", "home"):

@@ -57,8 +57,9 @@ class Snapshot:
 class BoxSpec:
     """What a box is made of. `BoxSpec(files=pack("project"), limits=Limits(pids=64))`.
 
-    `files` is what the working folder `/work` starts with. `image` is the folder of a root file
-    system; without one the box sees this machine's programs, read-only. `environment` is all that a
+    `files` is what the working folder `/work` starts with. `image` is the tag of an image for
+    docker and the folder of a root file system for bubblewrap; without one a box has the newest
+    base image, or sees this machine's programs, read-only. `environment` is all that a
     command finds set, beside PATH, HOME and the like: nothing of ours is passed on. `untrusted`
     says that the commands are a model's, so that a box that isolates nothing is refused. `run`
     names the run in listings.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -263,10 +264,15 @@ def _network(box: Sandbox) -> Iterator[str]:
 
 
 def _host(box: Sandbox) -> Iterator[str]:
-    secrets = "cat /etc/shadow; ls /root/.ssh /var/log; cat /proc/1/environ | tr '\\0' '\\n'"
-    said = box.exec(secrets).stdout.decode(errors="replace")
-    if any(line and not line.startswith(("PATH=", "PWD=")) for line in said.splitlines()):
-        yield f"the host shows through: {said[:200]!r}"
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as secret:
+        secret.write("ours")
+        secret.flush()
+        places = f"/etc/shadow {secret.name} /proc/1/root{secret.name}"
+        looks = f"cat {places}; ls /root/.ssh; tr '\\0' '\\n' </proc/1/environ"
+        said = box.exec(looks).stdout
+    told = [line for line in said.decode(errors="replace").splitlines() if line]
+    if any(not line.startswith(("PATH=", "PWD=", "HOME=", "HOSTNAME=box")) for line in told):
+        yield f"the host shows through: {told!r:.200}"
     mine = box.exec("ls /proc | grep -c '^[0-9]'").stdout.strip()
     if int(mine) > 8:
         yield f"{mine.decode()} processes can be seen"

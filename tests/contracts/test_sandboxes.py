@@ -6,13 +6,22 @@ import pytest
 
 from foldgym.containers import BACKENDS, BoxSpec, Result, Sandbox, available, open_box
 from foldgym.containers.box import Box
+from foldgym.containers.opening import choose
+from foldgym.errors import UserError
 from foldgym.testing.boxes import CHECKS, ISOLATION, WHOLE, check_sandbox
 
 
-@pytest.mark.parametrize("backend", sorted(BACKENDS))
+_MARKS = {"docker": (pytest.mark.docker, pytest.mark.slow)}
+
+
+@pytest.mark.parametrize(
+    "backend", [pytest.param(each, marks=_MARKS.get(each, ())) for each in sorted(BACKENDS)]
+)
 def test_promises_are_kept(backend: str) -> None:
-    if why := available(backend):
-        pytest.skip(f"no {backend} boxes: {why}")
+    try:
+        choose(backend, BoxSpec())
+    except UserError as problem:
+        pytest.skip(str(problem))
     assert check_sandbox(lambda spec: open_box(spec, backend), backend != "process") == []
 
 

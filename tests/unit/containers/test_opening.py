@@ -34,11 +34,13 @@ def test_a_box_that_isolates_nothing_is_taken_only_by_name(
 ) -> None:
     available.cache_clear()
     monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
     monkeypatch.setattr("foldgym.containers.process.unavailable", lambda: "")
     try:
         with pytest.raises(UserError, match="isolates nothing") as caught:
             choose("auto", BoxSpec())
         assert "bwrap is not installed" in str(caught.value)
+        assert "does not answer" in str(caught.value)
         assert choose("auto", TRUSTED) == "process"
         assert choose("process", BoxSpec()) == "process"
         with pytest.raises(UserError, match="no bubblewrap boxes on this machine"):
