@@ -10,7 +10,6 @@ from foldgym.containers.opening import choose
 from foldgym.errors import UserError
 from foldgym.testing.boxes import CHECKS, ISOLATION, WHOLE, check_sandbox
 
-
 _MARKS = {"docker": (pytest.mark.docker, pytest.mark.slow)}
 
 
