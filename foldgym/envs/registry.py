@@ -217,6 +217,15 @@ _BUILT_IN = (
         max_turns=60,
         sandbox=True,
     ),
+    EnvSpec(
+        "foldgym/Shop-v0",
+        "foldgym.envs.shop.env:Shop",
+        description="Find what a customer wants, choose its options and buy it, as in WebShop.",
+        budget=120.0,
+        extra="shop",
+        max_turns=15,
+        needs="rapidfuzz",
+    ),
 )
 _specs: dict[str, EnvSpec] = {each.name: each for each in _BUILT_IN}
 _loaded: list[bool] = []  # not empty once plug-ins were looked for

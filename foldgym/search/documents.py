@@ -82,6 +82,11 @@ class OnDisk:
         document = self[number] if number >= 0 else None
         return document if document is not None and document.id == id else None
 
+    def number(self, id: str) -> int:
+        """The number of the document with this id, or -1."""
+        number = self._keys.find(id)
+        return number if number >= 0 and self[number].id == id else -1
+
     def close(self) -> None:
         """Unmap the file; safe to call twice."""
         self._map.close()
