@@ -63,7 +63,10 @@ def test_goals_are_shuffled_as_webshop_shuffles_them() -> None:
     expected = [(f"B{n}", c, s) for n in range(4) for c in ("red", "blue", "green") for s in "sl"]
     random.seed(233)
     random.shuffle(expected)
-    found = [(goal.asin, *dict(goal.options).values()) for goal in shop.goals("synthetic", 0)]
+    found: list[tuple[str, ...]] = []
+    for goal in shop.goals("synthetic", 0):
+        assert isinstance(goal.options, dict)
+        found.append((goal.asin, *goal.options.values()))
     assert found == expected
     assert [goal.weight for goal in shop.goals("synthetic", 0)] == [1 / 24] * 24
 
