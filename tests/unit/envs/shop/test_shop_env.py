@@ -53,11 +53,8 @@ def test_what_can_be_clicked_is_shown_where_asked() -> None:
     env = Shop(products=50, actions="shown", observation="url")
     first = env.reset(seed=1)[0][0].text
     assert first.endswith("\n\nAvailable actions: search[words]")
-    assert (
-        env.step("search[lamp]")
-        .observation[0]
-        .text.endswith(f"/lamp/1\n\nAvailable actions: {', '.join(env._available())}")
-    )
+    shown = env.step("search[lamp]").observation[0].text
+    assert "/lamp/1\n\nAvailable actions: click[back to search], click[next >], click[b0" in shown
     hidden = Shop(products=50, actions="off")
     assert "clickables" not in hidden.reset(seed=1)[1]
 
