@@ -30,6 +30,7 @@ COMMANDS = {
     "eval": ("foldgym.cli.evaluate", "measure a policy, with intervals"),
     "compare": ("foldgym.cli.evaluate", "compare two policies on the same tasks"),
     "index": ("foldgym.cli.index", "build, query and serve search indexes"),
+    "shop": ("foldgym.cli.shop", "make catalogues of the shop, and serve it as a web site"),
     "demo": ("foldgym.cli.demo", "the main job: clone, train and measure on two worlds"),
     "sandbox": ("foldgym.cli.sandbox", "list, reap and try the sandboxes of this machine"),
     "swe": ("foldgym.cli.swe", "make software tasks from packages, and check them"),
