@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Iterator
+from html import unescape
 from http import HTTPStatus
 from pathlib import Path
+from shutil import which
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -37,8 +40,7 @@ def follow(site: Site, target: str, method: str = "GET") -> Answer:
 
 def link(html: str, words: str) -> str:
     """Where a button, a link or an option leads, as a browser would read it."""
-    from html import unescape
-
+    last = ""
     for tag in html.split("<"):
         if tag.startswith(("form", "a ", "input")):
             last = tag
@@ -179,18 +181,23 @@ def served(site: Site) -> Iterator[SiteServer]:
 @pytest.mark.browser
 def test_in_a_real_browser(site: Site, served: SiteServer) -> None:
     """Every page renders, fits its window, and a purchase by mouse and keyboard pays 1."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    from shutil import which
-
+    playwright: Any = pytest.importorskip("playwright.sync_api")
     chromium = next(filter(None, map(which, ("chromium", "chromium-browser", "google-chrome"))))
     problems: list[str] = []
     asked: list[str] = []
     with playwright.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1000, "height": 700})
-        page.on("console", lambda message: problems.append(message.text))
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
+
+        def tell(event: Any) -> None:
+            problems.append(getattr(event, "text", "") or str(event))
+
+        def ask(request: Any) -> None:
+            asked.append(request.url)
+
+        page.on("console", tell)
+        page.on("pageerror", tell)
+        page.on("request", ask)
         seen: list[str] = []
 
         def look() -> None:
@@ -212,7 +219,8 @@ def test_in_a_real_browser(site: Site, served: SiteServer) -> None:
         page.click("text='< Prev'")
         page.click(f"a.product-link:text-is('{visit.goal.asin}')")
         look()
-        for value in dict(visit.goal.options).values():
+        assert isinstance(visit.goal.options, dict)
+        for value in visit.goal.options.values():
             page.click(f"label:text-is('{value}')")
             page.wait_for_function(
                 "value => [...document.querySelectorAll('input:checked')]"
