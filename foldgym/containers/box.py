@@ -22,6 +22,7 @@ _HEADLESS = {"LANG": "C.UTF-8", "TZ": "UTC", "PYTHONHASHSEED": "0", "PAGER": "ca
 _BOOKKEEPING = 120.0
 """Seconds for reading, writing and restoring files."""
 _ERRORS = {101: errno.ENOENT, 102: errno.EISDIR, 103: errno.EACCES}
+_SAID = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST, errno.EFBIG)
 _READ = (
     "[ -e {path} ] || exit 101\n[ ! -d {path} ] || exit 102\n[ -r {path} ] || exit 103\n"
     "cat < {path}"
@@ -223,7 +224,7 @@ class Box:
             return
         said = result.stderr.decode(errors="replace").strip()
         kind = _ERRORS.get(result.code, errno.EIO)
-        for number in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EFBIG):
+        for number in _SAID:
             if os.strerror(number) in said:
                 kind = number
         why = said.splitlines()[-1] if said and kind == errno.EIO else os.strerror(kind)

@@ -1,9 +1,10 @@
 """How commands reach a box and output comes back: a shell inside, named pipes, one folder.
 
-The box sees the folder read-only. A launcher, the box's first process, reads numbers of commands
-and runs the job file of each in a shell of its own. Output has a pipe per command, so a process
-left in the background keeps no command waiting and writes into no other's output. When our side
-is gone, however it went, the launcher reads the end of its commands and the box ends.
+The box sees the folder read-only. A launcher, the box's first process, reads names of commands and
+runs the job file of each in a shell of its own. Output has a pipe per command, so a process left in
+the background keeps no command waiting and writes into no other's output: the names of the pipes
+cannot be guessed, and they are gone before the command's first instruction. When our side is gone,
+however it went, the launcher reads the end of its commands and the box ends.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import select
 import shlex
 import shutil
@@ -52,11 +54,11 @@ _SWEEP = "  [ $number != sweep ] || {{ kill -KILL -1; continue; }}\n"
 """All at once: a fork that has not happened when the signal is sent does not happen."""
 
 _JOB = """exec 9>{folder}/status
-echo started >&9
-( {exports}
-  cd -- {cwd} && exec {shell} ) <{stdin} >{folder}/out 2>{folder}/err 9>&-
+( echo started >&9; exec 9>&-; {exports}
+  cd -- {cwd} && exec {shell} ) <{stdin} >{folder}/out 2>{folder}/err
 echo $? >&9
 """
+"""It says that it has started once all is open: then our side removes the names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ class Channel:
             sweep=_SWEEP.format() if own_space else "",
             farewell="" if own_space else _FAREWELL,
         )
+        folder.chmod(0o711)  # it is not listed
         _file(folder / "launcher", text.encode())
         _pipe(folder / "run", 0o644)
 
@@ -149,9 +152,9 @@ class Channel:
     def open(self, job: Job) -> Running:
         """Start a command. Raises `SandboxError` if the launcher is gone."""
         self.number += 1
-        number = self.number
-        folder, inside = self.folder / str(number), f"{self.inside}/{number}"
-        folder.mkdir(mode=0o755)
+        name = secrets.token_hex(16)
+        folder, inside = self.folder / name, f"{self.inside}/{name}"
+        folder.mkdir(mode=0o711)
         stdin = "/dev/null"
         if job.stdin:
             _file(folder / "in", job.stdin)
@@ -174,7 +177,7 @@ class Channel:
         _file(folder / "job", text.encode(errors="surrogateescape"))
         running = Running(folder)
         try:
-            os.write(self.commands, f"{number}\n".encode())
+            os.write(self.commands, f"{name}\n".encode())
         except OSError as problem:
             running.close()
             raise SandboxError("the box is gone: its shell reads no more commands") from problem
@@ -236,9 +239,16 @@ class Running:
 
     def _take(self, name: str, data: bytes, outputs: Mapping[str, Output]) -> None:
         if name == "status":
-            self.status = (self.status + data)[:_LONGEST_STATUS]  # a command could write into it
+            if not self.status:
+                self._hide()
+            self.status = (self.status + data)[:_LONGEST_STATUS]
         else:
             outputs[name].add(data)
+
+    def _hide(self) -> None:
+        """Remove the names of what the command's shells hold open by now."""
+        for name in ("status", "out", "err", "in", "job"):
+            (self.folder / name).unlink(missing_ok=True)
 
     @property
     def begun(self) -> bool:
