@@ -210,7 +210,7 @@ def _labels(folder: Path) -> dict[str, str]:
 def _host_config(spec: BoxSpec, folder: Path, user: int) -> dict[str, Any]:
     limits = spec.limits
     owner = f"uid={user},gid={user}"
-    sizes = f"rw,exec,nosuid,nodev,size={limits.disk}"
+    sizes = f"rw,exec,nosuid,nodev,size={limits.disk},nr_inodes={max(10_000, limits.disk // 4096)}"
     memory = _memory(limits)
     mounts = {
         INSIDE: folder / "control",

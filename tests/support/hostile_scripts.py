@@ -68,6 +68,13 @@ ATTACKS = (
         "/dev is read-only",
     ),
     Attack(
+        "a bomb of empty files",
+        "for p in /work /tmp $HOME; do cd $p; seq 12000 | xargs touch 2>/dev/null; "
+        "[ $(ls | wc -l) -lt 11000 ] || echo REACHED; done",
+        "the number of files of every writable folder",
+        timeout=60,
+    ),
+    Attack(
         "descriptor bomb",
         'perl -e \'while (open(my $f, "<", "/dev/null")) {{ push @f, $f }} '
         'print @f > 2000 ? "REACHED" : "stopped"\'',
