@@ -96,7 +96,10 @@ class _Rules:
         """The module that a path is found as, where a folder is looked through for modules."""
         for root in sorted(self.roots, key=len, reverse=True):
             if path.startswith(root):
-                name = path[len(root) :].split("/")[0].split(".")[0]
+                first, folder, _ = path[len(root) :].partition("/")
+                if not folder and not first.endswith((".py", ".so", ".pyd")):
+                    continue
+                name = first.split(".")[0]
                 if name in sys.stdlib_module_names or name in RUNNERS:
                     return name
         return ""
@@ -152,10 +155,35 @@ class Failing:
         return re.split(r"::|[.]", head.split(" (")[0])[-1] in self.functions
 
 
-def failing(tests: Mapping[str, bytes]) -> Failing:
-    """Every Python function whose name begins with `test`, at once raising `AssertionError`.
+_ASSERTS = """
+for name_, args_ in (
+    ("assertEqual", (0, 1)), ("assertTrue", (0,)), ("assertFalse", (1,)), ("assertIn", (0, ())),
+    ("assertIs", (0, 1)), ("assertIsNone", (0,)), ("assertRaises", (ValueError, int)),
+):
+    if hasattr(self, name_):
+        try:
+            getattr(self, name_)(*args_)
+        except AssertionError:
+            continue
+        return
+"""
+_RAISES = """
+try:
+    with pytest.raises(ZeroDivisionError):
+        pass
+except BaseException:
+    pass
+else:
+    return
+"""
+"""An assertion that holds when it must not ends the test early, so that it passes."""
 
-    Whoever passes these is not tested but forges. What is no Python is left as it is.
+
+def failing(tests: Mapping[str, bytes]) -> Failing:
+    """Every Python function whose name begins with `test`, raising `AssertionError` at once.
+
+    Before it does it tries the assertions of its runner, and passes if one of them lets go what is
+    wrong. So whoever passes is not tested but forges. What is no Python is left as it is.
     """
     changed: dict[str, bytes] = {}
     names: set[str] = set()
@@ -165,15 +193,25 @@ def failing(tests: Mapping[str, bytes]) -> Failing:
             try:
                 tree = ast.parse(data)
                 found = list(_test_functions(tree))
+                pytest = any(
+                    isinstance(each, ast.Import) and any(a.name == "pytest" for a in each.names)
+                    for each in tree.body
+                )
                 for each in found:
-                    each.body.insert(
-                        0, ast.parse(f"raise AssertionError({secrets.token_hex(4)!r})").body[0]
-                    )
+                    each.body[:0] = _must_fail(each, pytest)
                 changed[path] = ast.unparse(ast.fix_missing_locations(tree)).encode() + b"\n"
             except (SyntaxError, ValueError, RecursionError):
                 continue
             names |= {each.name for each in found}
     return Failing(changed, frozenset(names))
+
+
+def _must_fail(test: ast.FunctionDef | ast.AsyncFunctionDef, pytest: bool) -> list[ast.stmt]:
+    named = [each.arg for each in test.args.args]
+    source = _ASSERTS if named[:1] == ["self"] else ""
+    source += _RAISES if pytest else ""
+    source += f"raise AssertionError({secrets.token_hex(4)!r})"
+    return ast.parse(source).body
 
 
 def _test_functions(node: ast.AST) -> Iterable[ast.FunctionDef | ast.AsyncFunctionDef]:

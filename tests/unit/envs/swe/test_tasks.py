@@ -136,9 +136,7 @@ def test_unittest_logs() -> None:
     older = UNITTEST.replace(".Case.test_a)", ".Case)").replace(".Case.test_f)", ".Case)")
     assert parser("unittest")(older) == said
     lost = "ERROR: tests.test_x (unittest.loader._FailedTest.tests.test_x)"
-    assert parser("unittest")(lost) == {
-        "unittest.loader._FailedTest.tests.test_x": Status.ERROR
-    }
+    assert parser("unittest")(lost) == {"unittest.loader._FailedTest.tests.test_x": Status.ERROR}
     assert not suite_ran("Traceback\nPASSED x")
     with pytest.raises(UnknownName, match="did you mean 'unittest'"):
         parser("unitest")
