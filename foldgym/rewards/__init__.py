@@ -27,6 +27,15 @@ from foldgym.rewards.retrieval import (
 )
 from foldgym.rewards.rubric import Rubric, Term, TermFn
 from foldgym.rewards.shaping import budget, fission, l_grpo, overlong
+from foldgym.rewards.swe import (
+    g_ra,
+    recovery,
+    swe_format,
+    swe_outcome,
+    swe_rl,
+    swe_stages,
+    swe_tools,
+)
 from foldgym.rewards.tool_use import fold_preference, gold_calls, tool_call_bonus
 from foldgym.rewards.verdicts import verdicts
 
@@ -41,6 +50,7 @@ REWARDS: Mapping[str, TermFn] = {
     "fission": fission,
     "fold_preference": fold_preference,
     "format_cost": format_cost,
+    "g_ra": g_ra,
     "gold_calls": gold_calls,
     "graded_rubric": graded_rubric,
     "igpo_f1": igpo_f1,
@@ -49,6 +59,7 @@ REWARDS: Mapping[str, TermFn] = {
     "overlong": overlong,
     "pear": pear,
     "query_cost": query_cost,
+    "recovery": recovery,
     "redundant_queries": redundant_queries,
     "rule_share": rule_share,
     "step_rewards": step_rewards,
@@ -57,6 +68,11 @@ REWARDS: Mapping[str, TermFn] = {
     "support_found": support_found,
     "supporting_precision": supporting_precision,
     "supporting_recall": supporting_recall,
+    "swe_format": swe_format,
+    "swe_outcome": swe_outcome,
+    "swe_rl": swe_rl,
+    "swe_stages": swe_stages,
+    "swe_tools": swe_tools,
     "token_f1": token_f1,
     "tool_call_bonus": tool_call_bonus,
     "turn_cost": turn_cost,

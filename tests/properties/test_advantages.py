@@ -4,6 +4,10 @@ The registries are enumerated: a new entry is covered by being there. One that h
 a default also needs a line in `OPTIONS`.
 """
 
+# the small functions in place of judges and readers need no types
+# pyright: reportUnknownLambdaType=false, reportGeneralTypeIssues=false
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 import json
@@ -41,6 +45,7 @@ from foldgym.types import (
 )
 
 OPTIONS: dict[str, dict[str, Any]] = {
+    "g_ra": {"thresholds": (-0.5, 0.0, 0.0)},
     "hicra": {"spans": "actions"},
     "igpo_curriculum": {"total": 10},
     "l_grpo": {"max_tokens": 50},
@@ -171,6 +176,11 @@ def episode(name: str, count: int, dense: bool, rewards: Sequence[float], seed: 
         "supporting": ["a", "b"],
         "queries": [rng.choice(["lamp", "a lamp", "door"]) for said in calls if said in SEARCHES],
         "retrieved": [rng.sample("abcd", 2) for said in calls if said in SEARCHES],
+        "submitted": seed % 3 > 0,
+        "modified": seed % 2 > 0,
+        "resolved": seed % 5 == 0,
+        "partial": seed % 5 == 1,
+        "patch": "--- a/x\n+++ b/x\n@@ -1 +1 @@\n-1\n+7\n",
     }
     task = Task(
         "q",

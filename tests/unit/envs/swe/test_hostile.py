@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -272,7 +273,7 @@ def test_what_does_not_work(trick: str) -> None:
     source, reason = FAILED[trick]
     task = TOY
     if trick == "hang":
-        task = SweTask(**{**{n: getattr(TOY, n) for n in TOY.__slots__}, "timeout": 1.0})
+        task = replace(TOY, timeout=1.0)
     verdict = grade(task, changes({"toy.py": source + WRONG}))
     assert verdict.score == 0.0
     assert verdict.grade in (Grade.UNRESOLVED, Grade.INVALID)
