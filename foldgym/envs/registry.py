@@ -101,6 +101,14 @@ class Maker:
 _GAMES = "foldgym.envs.games"
 _BUILT_IN = (
     EnvSpec(
+        "foldgym/Grounding-v0",
+        "foldgym.envs.grounding.world:Grounding",
+        description="One screen, one instruction: click the right place or take the right action.",
+        extra="browser",
+        max_turns=1,
+        needs="PIL",
+    ),
+    EnvSpec(
         "foldgym/GuessNumber-v0",
         f"{_GAMES}:GuessNumber",
         description="Find a secret number; every guess is answered by higher or lower.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from foldgym.rewards.gui import dast_length, gui_components, ui_r1
 from foldgym.rewards.information_gain import information_gain
 from foldgym.rewards.judge import graded_rubric, rule_share
 from foldgym.rewards.outcomes import (
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 REWARDS: Mapping[str, TermFn] = {
     "answered_match": answered_match,
     "budget": budget,
+    "dast_length": dast_length,
     "env_score": env_score,
     "exact_match": exact_match,
     "fission": fission,
@@ -53,6 +55,7 @@ REWARDS: Mapping[str, TermFn] = {
     "g_ra": g_ra,
     "gold_calls": gold_calls,
     "graded_rubric": graded_rubric,
+    "gui_components": gui_components,
     "igpo_f1": igpo_f1,
     "information_gain": information_gain,
     "l_grpo": l_grpo,
@@ -76,11 +79,12 @@ REWARDS: Mapping[str, TermFn] = {
     "token_f1": token_f1,
     "tool_call_bonus": tool_call_bonus,
     "turn_cost": turn_cost,
+    "ui_r1": ui_r1,
     "verdicts": verdicts,
 }
 
 # terms that move with how much was written, so that no gate may look at them
-LENGTHS = frozenset({"budget", "fission", "l_grpo", "overlong", "pear"})
+LENGTHS = frozenset({"budget", "dast_length", "fission", "l_grpo", "overlong", "pear"})
 
 
 def make_rubric(section: RewardSection | None = None) -> Rubric:

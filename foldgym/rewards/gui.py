@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from foldgym.types import Trajectory
+
 
 class UiReward(NamedTuple):
     """The three unweighted checks of one action, each 0 or 1."""
@@ -73,3 +75,55 @@ def dast_rewards(
         term = max(a * x + b, 0.1) if reward == full else min(0.9 * x - 0.1, -0.1)
         out.append(reward + term)
     return out
+
+
+# ---------------------------------------------------------------- terms
+
+PARTS = ("action_ok", "coord_ok", "argument_ok", "format_ok")
+"""Facts, 0 or 1, by which a world tells the parts of an action on a screen."""
+
+
+def ui_r1(trajectory: Trajectory) -> float:
+    """UI-R1's reward of an episode of one action: type, place and format, at most 3.
+
+    From the facts `action_ok`, `coord_ok`, `format_ok`; one that is missing counts 0.
+    """
+    return sum(_part(trajectory, name) for name in ("action_ok", "coord_ok", "format_ok"))
+
+
+def dast_length(
+    trajectory: Trajectory,
+    group: Sequence[Trajectory],
+    *,
+    a: float = -0.5,
+    b: float = 0.5,
+) -> float:
+    """The length term of UI-R1's DAST variant, to stand beside `ui_r1`; see `dast_rewards`."""
+    rewards = [ui_r1(member) for member in group]
+    lengths = [float(member.trained) for member in group]
+    shaped = dast_rewards(rewards, lengths, a, b)
+    place = next(index for index, member in enumerate(group) if member is trajectory)
+    return shaped[place] - rewards[place]
+
+
+def gui_components(
+    trajectory: Trajectory,
+    *,
+    action: float = 1.0,
+    coord: float = 1.0,
+    argument: float = 0.0,
+    format: float = 1.0,
+) -> float:
+    """A weighted sum of the parts of an action, as CRAFT-GUI mixes rules.
+
+    That paper's weights were not to be had, so they are yours; a judge's part is a term of its own.
+    """
+    weights = (action, coord, argument, format)
+    return sum(
+        weight * _part(trajectory, name) for weight, name in zip(weights, PARTS, strict=True)
+    )
+
+
+def _part(trajectory: Trajectory, name: str) -> float:
+    value = trajectory.facts.get(name, 0.0)
+    return float(value) if isinstance(value, int | float) else 0.0
