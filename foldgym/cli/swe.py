@@ -30,6 +30,7 @@ def run_swe(parser: argparse.ArgumentParser, words: list[str]) -> int:
     check.add_argument("--logs", type=Path, help="a folder for each run's whole log, and to resume")
     check.add_argument("--limit", type=at_least(1), help="check only the first so many")
     check.add_argument("--guard", action="store_true", help="also with tests that must fail")
+    check.add_argument("--quick", action="store_true", help="do not run the untouched project")
     _add_boxes(check)
     args = parser.parse_args(words)
     return args.run(args)
@@ -163,7 +164,14 @@ def _check(args: argparse.Namespace) -> int:
                 advance(1, "; ".join(check.problems))
 
             checks = check_tasks(
-                tasks, args.backend, args.workers, args.logs, args.guard, done, finished
+                tasks,
+                args.backend,
+                args.workers,
+                args.logs,
+                args.guard,
+                args.quick,
+                done,
+                finished,
             )
     finally:
         if writer:

@@ -13,6 +13,7 @@ from foldgym.envs.base import ToolEnv
 from foldgym.envs.games import Split, check_split, split_of
 from foldgym.envs.swe import replies
 from foldgym.envs.swe.editor import EditError, Editor
+from foldgym.envs.swe.expert import STYLES, plan
 from foldgym.envs.swe.grading import grade
 from foldgym.envs.swe.miniatures import miniatures
 from foldgym.envs.swe.patches import write_patch
@@ -63,6 +64,7 @@ class Swe(ToolEnv):
         git: give the project a history of one commit
     """
 
+    experts = STYLES
     option_names = ("instance",)
     shared = ("_place", "_base", "_pool")
 
@@ -128,6 +130,8 @@ class Swe(ToolEnv):
         self._verdict: Verdict | None = None
         self._changes: tuple[Change, ...] | None = ()
         self._commands = self._unreadable = 0
+        self._plan: list[Message] = []
+        self._planned = self._asked = 0
         self._base: Tree = base_tree(task) or {}
         self._open()
         text = (_EDITOR if self.mode == "editor" else _BASH).format(
@@ -312,6 +316,21 @@ class Swe(ToolEnv):
             "patch_whole": len(patch) <= PATCH_CAP,
             "commands": self._commands,
         }
+
+    def expert(self, style: str, rng: random.Random) -> Message:
+        """The next move of a plan that ends in the gold patch; see `foldgym.envs.swe.expert`.
+
+        Where another player moved meanwhile, a new plan goes on from what is there.
+        """
+        if style not in self.experts:
+            raise UnknownName("expert", style, self.experts, f"Asked of {type(self).__name__}.")
+        stale = self.turn not in (self._asked, self._asked + 1)
+        if not self._plan or stale or self.turn - self._planned >= len(self._plan):
+            style = "direct" if self._plan else style
+            self._plan = plan(self.swe, self.place.tree(), self.mode, style, rng, self._base)
+            self._planned = self.turn
+        self._asked = self.turn
+        return self._plan[self.turn - self._planned]
 
     # ------------------------------------------------------------ forks and the end
 

@@ -57,6 +57,7 @@ class Project:
 def fetch(package: str, folder: Path, seconds: float = 120.0) -> Path:
     """The source distribution of `toolz` or `toolz==1.0`, downloaded by pip into `folder`.
 
+    pip runs the package's build script to learn its name, as it does on every installation.
     Raises `DataError` with pip's last words if there is none.
     """
     if not _REQUIREMENT.fullmatch(package):
@@ -66,7 +67,7 @@ def fetch(package: str, folder: Path, seconds: float = 120.0) -> Path:
     if found := _archives(place):
         return found[0]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    command += ["--no-binary", ":all:", "--no-deps", "--no-build-isolation", "--dest", str(place)]
+    command += ["--no-binary", ":all:", "--no-deps", "--dest", str(place)]
     try:
         done = subprocess.run(
             [*command, package], capture_output=True, text=True, timeout=seconds, check=False

@@ -40,8 +40,8 @@ TASK = SweTask(
     tests={"tests/test_toy.py": TESTS, "tests/__init__.py": b""},
     test_command="python3 -m unittest -v tests.test_toy",
     log_parser="unittest",
-    fail_to_pass=("test_twice (tests.test_toy.T.test_twice)",),
-    pass_to_pass=("test_thrice (tests.test_toy.T.test_thrice)",),
+    fail_to_pass=("tests.test_toy.T.test_twice",),
+    pass_to_pass=("tests.test_toy.T.test_thrice",),
     gold_patch=GOLD,
 )
 
@@ -76,6 +76,12 @@ def test_a_task_without_a_fault_is_unsound() -> None:
 def test_a_gold_patch_that_does_not_apply_is_unsound() -> None:
     check = check_task(replace(TASK, gold_patch=GOLD.replace("n + n + 1", "7")), BACKEND)
     assert check.problems == ("gold: invalid: patch",)
+
+
+def test_a_quick_check_runs_gold_alone(tmp_path: Path) -> None:
+    check = check_task(TASK, BACKEND, tmp_path, quick=True)
+    assert (check.untouched, check.problems) == ("", ())
+    assert [path.name for path in (tmp_path / "toy-1").iterdir()] == ["gold.log"]
 
 
 def test_what_was_checked_is_not_checked_again() -> None:
