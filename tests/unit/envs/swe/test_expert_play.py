@@ -1,4 +1,4 @@
-"""The scripted expert in the real world: every miniature is resolved, in both modes."""
+"""The scripted expert in the real world: miniatures are resolved, in both modes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from foldgym.containers import available
-from foldgym.envs.swe.miniatures import miniatures
 from foldgym.envs.swe.world import Swe, Tools
 from foldgym.errors import UnknownName
 from foldgym.seeding import generator
@@ -42,12 +41,11 @@ def play(env: Swe, style: str, seed: int) -> None:
 )
 def test_the_expert_resolves(mode: Tools, style: str) -> None:
     env = Swe(tools=mode, backend=BACKEND, check=False)
-    names = [task.id for task in miniatures() if task in env._pool]
-    for seed, name in enumerate(names[:4]):
-        env.reset(seed=seed, options={"instance": name})
+    for seed in range(3):
+        env.reset(seed=seed)
         play(env, style, seed)
         facts = env.measure()
-        assert facts["resolved"], (name, facts["grade"], facts["detail"])
+        assert facts["resolved"], (env.task.id, facts["grade"], facts["detail"])
         assert facts["submitted"]
         assert facts["errors"] == 0
     env.close()
