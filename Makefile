@@ -5,6 +5,7 @@ SEED ?= 0
 SMOKE ?=
 OUT ?= runs/demo
 TORCH ?= torch==2.13.0
+WORKERS ?= 2
 
 .PHONY: setup demo test oracles check bench clean
 
@@ -22,7 +23,7 @@ demo: setup
 	$(BIN)/foldgym demo --seed $(SEED) --output $(OUT) $(if $(SMOKE),--smoke)
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 # Third-party judges live in a virtual environment of their own. pyserini is wanted for its jar alone.
 oracles: setup .oracles/ready

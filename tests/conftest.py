@@ -15,6 +15,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; read whe
 
 pytest_plugins = ["images_made"]
 
+MARKS = ("docker", "browser", "vllm", "gpu")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
@@ -38,11 +39,22 @@ def lacks(what: str) -> str:
     raise ValueError(what)
 
 
+def pytest_configure() -> None:
+    """A misspelt requirement would require nothing."""
+    if unknown := _required() - set(MARKS):
+        raise pytest.UsageError(
+            f"FOLDGYM_REQUIRE names {', '.join(sorted(unknown))}; known: {', '.join(MARKS)}"
+        )
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skips what this machine cannot run; where FOLDGYM_REQUIRE names it, that is a failure."""
-    required = {name for name in os.environ.get("FOLDGYM_REQUIRE", "").split(",") if name}
-    for what in ("docker", "browser", "vllm", "gpu"):
+    for what in MARKS:
         if item.get_closest_marker(what) and (why := lacks(what)):
-            if what in required:
+            if what in _required():
                 pytest.fail(f"FOLDGYM_REQUIRE names {what}, but {why}", pytrace=False)
             pytest.skip(f"needs {what}: {why}")
+
+
+def _required() -> set[str]:
+    return {name for name in os.environ.get("FOLDGYM_REQUIRE", "").split(",") if name}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,13 +35,11 @@ def _trees() -> list[Made]:
     found: list[Made] = []
     for folder in sorted(images_folder().iterdir()):
         try:
-            recipe = json.loads((folder / "recipe.json").read_text())
+            facts = json.loads((folder / "recipe.json").read_text())
         except (OSError, ValueError):
             continue
-        root = folder / "root"
-        size = subprocess.run(["du", "-sxB1", str(root)], capture_output=True, text=True)
-        number = int(size.stdout.split()[0]) if size.stdout else 0
-        found.append(Made(recipe.pop("tag"), "bubblewrap", str(root), number, recipe))
+        image = str(folder / "root")
+        found.append(Made(facts["tag"], "bubblewrap", image, facts["size"], facts["recipe"]))
     return found
 
 

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Generator
 from pathlib import Path
 
@@ -62,9 +63,8 @@ def half_made(recipe: Recipe) -> Generator[Path]:
     (half / "root").mkdir(parents=True)
     try:
         yield half / "root"
-        (half / "recipe.json").write_text(
-            json.dumps({"tag": tag(recipe), **sheet(grounded(recipe))}, indent=2) + "\n"
-        )
+        facts = {"tag": tag(recipe), "size": _size(half), "recipe": sheet(grounded(recipe))}
+        (half / "recipe.json").write_text(json.dumps(facts, indent=2) + "\n")
         half.rename(final)
     finally:
         discard(half)
@@ -79,3 +79,9 @@ def discard(folder: Path) -> None:
     if inside:
         raise UserError(f"{inside[0]} is mounted: umount it before {folder} can be removed")
     shutil.rmtree(folder)
+
+
+def _size(folder: Path) -> int:
+    """Bytes on the disk."""
+    done = subprocess.run(["du", "-sxB1", str(folder)], stdout=subprocess.PIPE, check=False)
+    return int(done.stdout.split()[0])
