@@ -23,7 +23,7 @@ from foldgym.tools import call, tool
 from foldgym.types import Action, Json, Message, Step
 
 Listing = Literal["info", "shown", "off"]
-Splits = Literal["", "official", "product"]
+Splits = Literal["", "official", "product", "goal"]
 OFFICIAL = {"test": (0, 500), "val": (500, 1500), "train": (1500, None)}
 """Places of the shuffled goals, as papers split them."""
 MARK = "Action:"
@@ -38,7 +38,7 @@ class Shop(ToolEnv):
     `goals` are synthetic or human, with prices from `price_seed`; every seed draws one of the
     `split`, or `reset(options={"goal": 3})` names the fourth. `splits="official"` takes goals 0 to
     499 for `test` and the next 1,000 for `val`; `"product"` keeps all goals of a product in one
-    split and is meant for invented catalogues; by default each has its own.
+    split (the default for invented catalogues), `"goal"` only one choice of options.
 
     An action is a call of a tool, or text such as `search[red mug]` and `click[buy now]`, alone or
     after the last `Action:`. Buying pays WebShop's reward and ends the episode; `limit` actions
@@ -226,8 +226,10 @@ def _pool(catalogue: Catalogue, goals: Goals, splits: Splits, split: Split) -> S
     if splits == "official":
         first, last = OFFICIAL[split]
         return range(len(goals))[first:last]
-    mine = np.fromiter(
-        (split_of("shop", product.asin) == split for product in catalogue), dtype=bool
-    )
-    numbers = [goals.product_number(place) for place in range(len(goals))]
-    return cast("Sequence[int]", np.flatnonzero(mine[numbers]))
+    places = map(goals.at, range(len(goals)))
+    if splits == "goal":
+        asins = [product.asin for product in catalogue]
+        mine = [split_of("shop", asins[number], which) == split for number, which in places]
+        return cast("Sequence[int]", np.flatnonzero(mine))
+    sold = np.array([split_of("shop", product.asin) == split for product in catalogue])
+    return cast("Sequence[int]", np.flatnonzero(sold[[number for number, _ in places]]))

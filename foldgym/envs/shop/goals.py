@@ -160,11 +160,8 @@ class Goals(Sequence[Goal]):
     def __len__(self) -> int:
         return len(self._order)
 
-    def product_number(self, place: int) -> int:
-        """The number of the product that a goal is about."""
-        return self._place(place)[0]
-
-    def _place(self, place: int) -> tuple[int, int]:
+    def at(self, place: int) -> tuple[int, int]:
+        """The number of the product that a goal is about, and which of its goals it is."""
         if not 0 <= place < len(self):
             raise IndexError(f"there is no goal {place}; they go from 0 to {len(self) - 1}")
         built = int(self._order[place])
@@ -172,7 +169,7 @@ class Goals(Sequence[Goal]):
         return number, built - int(self._starts[number])
 
     def __getitem__(self, place: int) -> Goal:  # pyright: ignore[reportIncompatibleMethodOverride]
-        number, which = self._place(place)
+        number, which = self.at(place)
         product = self._product(number)
         if self.kind == "human":
             return human(product, which, self.seed)

@@ -70,7 +70,7 @@ def _results(nodes: list[Node], address: Address, _: Options) -> Iterator[str]:
     for at in range(0, len(shown), 3):
         link, title, price = shown[at : at + 3]
         yield '<div class="card result">'
-        yield _picture(link.text)
+        yield _picture(title.text)
         href = _quoted(address(link))
         yield f'<h4><a class="product-link" href="{href}">{_text(link)}</a></h4>'
         yield f'<p class="title">{_text(title)}</p>\n<p class="price">{_text(price)}</p>\n</div>'

@@ -143,7 +143,7 @@ def _asin(number: int) -> str:
 
 def _values(rng: random.Random, name: str, category: str, terse: bool) -> list[str]:
     pool = SIZES[category] if name == "size" else VALUES[name]
-    count = min(len(pool), 3 if terse else rng.randint(2, 6))
+    count = min(len(pool), 5 if terse else rng.randint(2, 6))
     return rng.sample(pool, count)
 
 

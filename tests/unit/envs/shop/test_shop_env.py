@@ -81,6 +81,14 @@ def test_splits_share_no_product() -> None:
     assert places == list(range(len(pools["train"].goals)))
 
 
+def test_splits_of_goals_share_products_but_no_choice() -> None:
+    envs = [Shop(products=30, splits="goal", split=split) for split in ("train", "val", "test")]
+    places = sorted(place for env in envs for place in env.pool)
+    assert places == list(range(len(envs[0].goals)))
+    bought = [{env.goals[place].asin for place in env.pool} for env in envs]
+    assert bought[0] & bought[2]
+
+
 def test_official_splits_are_places() -> None:
     sizes = {
         split: Shop(products=600, splits="official", split=split).pool
