@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from foldgym.containers.engine import address
 from foldgym.containers.images.furnish import Tell, furnish
 from foldgym.containers.images.recipe import Recipe, grounded, sheet, tag
 from foldgym.errors import MissingExtra, UserError
@@ -28,7 +30,8 @@ def connect() -> Any:
     except ImportError:
         raise MissingExtra("building Docker images", "docker") from None
     try:
-        client = docker.from_env(timeout=600)
+        where = {**os.environ, "DOCKER_HOST": address()}
+        client = docker.from_env(timeout=600, environment=where)
         client.ping()
     except (DockerException, OSError) as problem:
         raise UserError(
