@@ -33,7 +33,7 @@ COMMANDS = {
     "shop": ("foldgym.cli.shop", "make catalogues of the shop, and serve it as a web site"),
     "demo": ("foldgym.cli.demo", "the main job: clone, train and measure on two worlds"),
     "sandbox": ("foldgym.cli.sandbox", "list, reap and try the sandboxes of this machine"),
-    "swe": ("foldgym.cli.swe", "make software tasks from packages, and check them"),
+    "swe": ("foldgym.cli.swe", "make software tasks from packages, check them, grade patches"),
     "images": ("foldgym.cli.images", "build, list and remove what sandboxes are made of"),
     "doctor": ("foldgym.cli.doctor", "what this machine can run, and what mends the rest"),
 }

@@ -1,4 +1,4 @@
-"""`foldgym swe make|check`: tasks from real packages, and whether a set of tasks is sound."""
+"""`foldgym swe make|check|grade`: tasks from real packages, whether they are sound, and patches."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from foldgym import console
 from foldgym.cli.options import add_json, at_least, write_json
+from foldgym.cli.swe_grade import add_grade, run_grade
 from foldgym.errors import DataError, UserError
 
 _TASKS = "tasks.jsonl"
@@ -32,6 +33,7 @@ def run_swe(parser: argparse.ArgumentParser, words: list[str]) -> int:
     check.add_argument("--guard", action="store_true", help="also with tests that must fail")
     check.add_argument("--quick", action="store_true", help="do not run the untouched project")
     _add_boxes(check)
+    add_grade(command("grade", run_grade, "grade patches by the hidden tests, in fresh boxes"))
     args = parser.parse_args(words)
     return args.run(args)
 
