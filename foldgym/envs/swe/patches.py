@@ -9,6 +9,7 @@ import re
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha1
 from pathlib import PurePosixPath
 
 from foldgym.envs.swe.trees import Change, Entry, Tree, put
@@ -158,14 +159,14 @@ def _hunks(lines: Sequence[str], at: int, each: FilePatch) -> int:
         at += 1
         context, changed = 0, False
         while olds > 0 or news > 0:
-            if at >= len(lines):
+            if at >= len(lines) or (at + 1 == len(lines) and not lines[at]):
                 raise PatchError(f"the hunk of {each.new or each.old} ends before its end")
             kind, line = lines[at][:1], lines[at][1:] + "\n"
             if kind == "\\":
                 _cut(hunk, lines[at - 1][:1])
                 at += 1
                 continue
-            if kind == "" or kind == "\r":  # a blank line of context whose space was lost
+            if kind in ("", "\r"):  # a blank line of context whose space was lost
                 kind, line = " ", lines[at] + "\n"
             if kind == " ":
                 context += 1
@@ -323,8 +324,7 @@ def _written(change: Change) -> str:
     if here == there:
         return "\n".join(head) + "\n"
     if _is_binary(here) or _is_binary(there):
-        empty = "0" * 40
-        head.append(f"index {empty}..{empty[:-1]}1")
+        head.append(f"index {_name_of(before)}..{_name_of(after)}")
         return "\n".join([*head, "GIT binary patch", *_literal(there), *_literal(here)]) + "\n"
     names = ("/dev/null" if before is None else old, "/dev/null" if after is None else new)
     return "\n".join([*head, f"--- {names[0]}", f"+++ {names[1]}", ""]) + unified(here, there)
@@ -355,6 +355,13 @@ def _quoted(path: str) -> str:
         special = {"\n": "\\n", "\t": "\\t", "\r": "\\r", '"': '\\"', "\\": "\\\\"}.get(letter)
         out.append(special or (letter if 32 <= byte < 127 else f"\\{byte:03o}"))
     return f'"{"".join(out)}"'
+
+
+def _name_of(entry: Entry | None) -> str:
+    """What git calls the content: it applies a binary patch to nothing else."""
+    if entry is None:
+        return "0" * 40
+    return sha1(b"blob %d\0" % len(entry.data) + entry.data, usedforsecurity=False).hexdigest()
 
 
 def _literal(data: bytes) -> list[str]:
