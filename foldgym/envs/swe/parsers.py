@@ -130,8 +130,8 @@ PARSERS: dict[str, Parser] = {
 }
 
 _RAN = re.compile(
-    r"^(?:=+ .*\b(?:passed|failed|errors?|skipped|no tests ran)\b.* =+|"
-    r"\d+ (?:passed|failed|errors?|skipped)\b.* in [\d.]+s.*|Ran \d+ tests? in [\d.]+s)\s*$",
+    r"^(?:=+ )?(?:.*, )?[1-9]\d* (?:passed|failed|errors?|skipped|xfailed)\b.* in [\d.]+s.*$|"
+    r"^Ran [1-9]\d* tests? in [\d.]+s\s*$",
     re.MULTILINE,
 )
 
@@ -152,7 +152,7 @@ def parser(name: str) -> Parser:
 
 
 def suite_ran(log: str) -> bool:
-    """Whether a test runner says that it came to its end."""
+    """Whether a test runner says that it came to its end and ran some test."""
     return _RAN.search(log) is not None
 
 

@@ -114,9 +114,9 @@ def judge(statuses: Statuses, task: SweTask) -> tuple[Grade, Outcomes, Outcomes]
     """The grade of a run by SWE-bench's rules, with the tests of both lists.
 
     A FAIL_TO_PASS test must be PASSED or XFAIL; of PASS_TO_PASS, SKIPPED is as good. A test that is
-    missing has failed, or with `fail_only` has passed. An id that was cut short (it opens more
-    brackets than it closes) is all tests that begin so, if they agree. Partial: some but not all of
-    FAIL_TO_PASS, and all of PASS_TO_PASS.
+    missing has failed. An id that was cut short (it opens more brackets than it closes) is all tests
+    that begin so, if they agree on having passed. With `fail_only` a test has failed if the log says
+    FAILED of just its id. Partial: some but not all of FAIL_TO_PASS, and all of PASS_TO_PASS.
     """
     fixed = (Status.PASSED, Status.XFAIL)
     absent = task.eval_type == "fail_only"
@@ -137,8 +137,10 @@ def _split(
     success: list[str] = []
     failure: list[str] = []
     for test in tests:
-        status = status_of(statuses, test)
-        passed = absent if status is None else status in good
+        if absent:
+            passed = statuses.get(test) is not Status.FAILED
+        else:
+            passed = status_of(statuses, test) in good
         (success if passed else failure).append(test)
     return Outcomes(tuple(success), tuple(failure))
 
@@ -147,5 +149,6 @@ def status_of(statuses: Mapping[str, Status], test: str) -> Status | None:
     """What became of a test; None if the log does not tell, or tells different things."""
     if test in statuses or test.count("[") <= test.count("]"):
         return statuses.get(test)
-    found = {status for name, status in statuses.items() if name.startswith(test)}
-    return found.pop() if len(found) == 1 else None
+    found = [status for name, status in statuses.items() if name.startswith(test)]
+    agree = len({status in (Status.PASSED, Status.XFAIL) for status in found}) == 1
+    return found[0] if agree else None
