@@ -114,9 +114,10 @@ def judge(statuses: Statuses, task: SweTask) -> tuple[Grade, Outcomes, Outcomes]
     """The grade of a run by SWE-bench's rules, with the tests of both lists.
 
     A FAIL_TO_PASS test must be PASSED or XFAIL; of PASS_TO_PASS, SKIPPED is as good. A test that is
-    missing has failed. An id that was cut short (it opens more brackets than it closes) is all tests
-    that begin so, if they agree on having passed. With `fail_only` a test has failed if the log says
-    FAILED of just its id. Partial: some but not all of FAIL_TO_PASS, and all of PASS_TO_PASS.
+    missing has failed. An id that was cut short (it opens more brackets than it closes) is all
+    tests that begin so, if they agree on having passed. With `fail_only` a test has failed if the
+    log says FAILED of just its id. Partial: some but not all of FAIL_TO_PASS, and all of
+    PASS_TO_PASS.
     """
     fixed = (Status.PASSED, Status.XFAIL)
     absent = task.eval_type == "fail_only"

@@ -189,6 +189,11 @@ def renamed(task: SweTask, logs: list[str]) -> dict[str, str]:
     return names
 
 
+def translated(called: dict[str, str], lists: list[list[str]]) -> list[list[str]]:
+    """Tests by SWE-bench's names."""
+    return [sorted([called.get(test, test) for test in tests]) for tests in lists]
+
+
 def test_every_log_of_a_made_set(tmp_path: Path):
     named = os.environ.get("FOLDGYM_SWE_LOGS", "")
     if not named:
@@ -217,9 +222,7 @@ def test_every_log_of_a_made_set(tmp_path: Path):
     found: list[Any] = []
     for case, called, judged in zip(mine, names, theirs(others, tmp_path), strict=True):
         own = ours(case)
-        own["failed"] = [
-            sorted(called.get(test, test) for test in tests) for tests in own["failed"]
-        ]
+        own["failed"] = translated(called, own["failed"])
         if own != judged:
             found.append((case.task.id, case.log[-200:], own, judged))
     grades = [ours(case)["status"] or "invalid" for case in mine]
