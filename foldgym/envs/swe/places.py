@@ -10,10 +10,11 @@ from types import TracebackType
 from typing import Self
 
 from foldgym.containers import BoxSpec, Limits, Result, Snapshot, open_box
+from foldgym.containers.opening import choose
 from foldgym.containers.sandbox import MB
 from foldgym.envs.swe.task import SweTask
 from foldgym.envs.swe.trees import Entry, Tree, read_tree, write_tree
-from foldgym.errors import DataError, SandboxError
+from foldgym.errors import DataError, SandboxError, UnknownName
 
 LIMITS = Limits(memory=2_000 * MB, disk=500 * MB, file=200 * MB, pids=256)
 _LONG = 300.0
@@ -48,6 +49,20 @@ print(json.dumps(found))
 """
 
 
+def image_of(image: str, recipe: str, backend: str) -> str:
+    """The image, or what a recipe of `containers/images/` makes where only that is named.
+
+    It is made if it is missing. Raises `UserError` where that cannot be done.
+    """
+    if image or not recipe:
+        return image
+    from foldgym.containers.images import RECIPES, build
+
+    if recipe not in RECIPES:
+        raise UnknownName("recipe", recipe, RECIPES)
+    return build(RECIPES[recipe], choose(backend, BoxSpec()))
+
+
 class Place:
     """A task's project in a box of its own; `Place(task, backend)` opens it.
 
@@ -63,7 +78,8 @@ class Place:
     ) -> None:
         self.root = task.workdir
         environment = {**_ENVIRONMENT, **task.environment}
-        spec = BoxSpec(image=task.image, environment=environment, limits=limits, run=run)
+        image = image_of(task.image, task.recipe, backend)
+        spec = BoxSpec(image=image, environment=environment, limits=limits, run=run)
         self.box = open_box(spec, backend)
         weakref.finalize(self, self.box.close)  # a place in a process is one of few
 

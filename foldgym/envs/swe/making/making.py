@@ -26,6 +26,7 @@ from foldgym.envs.swe.making.validating import (
     tally,
     try_fault,
 )
+from foldgym.envs.swe.places import image_of
 from foldgym.envs.swe.task import SweTask
 from foldgym.errors import DataError, SandboxError
 from foldgym.seeding import derive_seed
@@ -40,8 +41,7 @@ class Plan:
 
     `faults` are combined in one file for each task (1: single faults). `share` is the largest part
     of the tests that may fail. `attempts` bounds the faults tried for one package (0: no bound).
-    `image`, `recipe` and `backend` say where tests run; `archive` is what equips a box that has
-    no pytest. Tasks carry `image` and `recipe` on.
+    `image`, `recipe` and `backend` say where tests run; tasks carry `image` and `recipe` on.
     """
 
     wanted: int = 50
@@ -130,9 +130,9 @@ class Bench:
         box: Sandbox | None = getattr(self.own, "box", None)
         if box is None:
             limits = Limits(memory=2_000_000_000, seconds=12 * 3600.0)
-            spec = BoxSpec(
-                files=pack(self.project.files), image=self.plan.image, limits=limits, run="swe-make"
-            )
+            image = image_of(self.plan.image, self.plan.recipe, self.plan.backend)
+            files = pack(self.project.files)
+            spec = BoxSpec(files=files, image=image, limits=limits, run="swe-make")
             box = self.own.box = open_box(spec, self.plan.backend)
             with self.lock:
                 self.boxes.append(box)
