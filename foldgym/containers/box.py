@@ -167,8 +167,11 @@ class Box:
             alone = alone and set(self.running) <= {mark}
         if not alone:
             end_all(lambda: self.keeper.of_command(mark))
-        elif not end_all(lambda: {p for p in self.keeper.processes() if started(p) >= since}):
-            self.end("a command could not be killed")
+            return
+        if not any(0 < started(each) < since for each in self.keeper.processes()):
+            self.channel.sweep()  # nobody is older, and it outruns any fork bomb
+        if not end_all(lambda: {p for p in self.keeper.processes() if started(p) >= since}):
+            self._sweep()
 
     # ------------------------------------------------------------ limits
 

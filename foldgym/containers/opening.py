@@ -123,8 +123,8 @@ class _Live:
         cap = _cap()
         with self.change:
             if self.owner != os.getpid():  # new, or forked: the boxes are another process'
+                reap(engine=name == "docker")  # may fail, and then the next one begins anew
                 self.boxes, self.count, self.owner = {}, 0, os.getpid()
-                reap(engine=name == "docker")
                 threading.Thread(target=self.watch, name="box watch", daemon=True).start()
                 atexit.register(self.close)
             if not self.change.wait_for(lambda: self.count < cap, wait):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 
 from foldgym.containers import BoxSpec, Limits, Pool, available, find, open_box, pack
 from foldgym.containers.channel import Output
-from foldgym.containers.opening import choose
+from foldgym.containers.opening import _Live, choose  # type: ignore[reportPrivateUsage]
 from foldgym.errors import DataError, Failure, SandboxError, UnknownName, UserError
 
 TRUSTED = BoxSpec(untrusted=False)
@@ -85,6 +86,22 @@ def test_the_cap_on_live_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOLDGYM_LIVE_BOXES", "many")
     with pytest.raises(UserError, match="FOLDGYM_LIVE_BOXES='many'"):
         open_box(TRUSTED, "process")
+
+
+def test_boxes_are_watched_although_the_first_one_was_refused(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foldgym.containers.opening._live", _Live())
+    refused = state / "refused"
+    (refused / f"foldgym-boxes-{os.getuid()}").mkdir(parents=True)
+    (refused / f"foldgym-boxes-{os.getuid()}").chmod(0o777)
+    with monkeypatch.context() as other:
+        other.setenv("FOLDGYM_STATE", str(refused))
+        with pytest.raises(SandboxError, match="not ours alone"):
+            open_box(TRUSTED, "process")
+    with open_box(BoxSpec(limits=Limits(seconds=0.2), untrusted=False), "process") as box:
+        with pytest.raises(SandboxError, match="lived for its"):
+            box.exec("sleep 600", timeout=20)
 
 
 def test_a_pool_serves_each_box_once_and_leaves_nothing() -> None:
