@@ -271,7 +271,10 @@ def _host(box: Sandbox) -> Iterator[str]:
         looks = f"cat {places}; ls /root/.ssh; tr '\\0' '\\n' </proc/1/environ"
         said = box.exec(looks).stdout
     told = [line for line in said.decode(errors="replace").splitlines() if line]
-    if any(not line.startswith(("PATH=", "PWD=", "HOME=", "HOSTNAME=box")) for line in told):
+    image = ("LANG=C.UTF-8", "TZ=UTC", "PYTHONHASHSEED=0")  # of our base image, not of the host
+    if any(
+        not line.startswith(("PATH=", "PWD=", "HOME=", "HOSTNAME=box", *image)) for line in told
+    ):
         yield f"the host shows through: {told!r:.200}"
     mine = box.exec("ls /proc | grep -c '^[0-9]'").stdout.strip()
     if int(mine) > 8:

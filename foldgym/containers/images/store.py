@@ -46,9 +46,25 @@ def place(name: str) -> Path:
 def locked(name: str) -> Generator[None]:
     """Only one process makes what has this tag; others wait, and find it made."""
     path = place(name)
-    with path.with_name(f".{path.name}.lock").open("w") as file:
+    path = path.with_name(f".{path.name}.lock")
+    file = path.open("w")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    while not _is(path, file.fileno()):  # who held it has removed it meanwhile
+        file.close()
+        file = path.open("w")
         fcntl.flock(file, fcntl.LOCK_EX)
+    try:
         yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
+
+
+def _is(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,22 @@ def test_only_layers_that_are_missing_are_made(cache: Path) -> None:
     plant(top)
     assert missing(top, "bubblewrap") == []
     assert build(top, "bubblewrap") == find(top, "bubblewrap")
+
+
+def test_the_lock_lets_one_in_at_a_time_and_leaves_no_file(cache: Path) -> None:
+    name, inside, most = tag(Recipe("a")), [0], [0]
+
+    def enter(_: int) -> None:
+        with store.locked(name):
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+            time.sleep(0.001)
+            inside[0] -= 1
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(enter, range(64)))
+    assert most == [1]
+    assert list(cache.glob("images/.*")) == []
 
 
 def test_removal_by_name_and_by_tag(cache: Path) -> None:
@@ -261,7 +278,8 @@ def test_a_killed_build_leaves_nothing_that_the_next_does_not_clear(engine: Any)
 
     assert len(engine.containers.list(all=True, filters=label)) == 1
     assert find(recipe, "docker") == ""
-    images_engine.clear(engine, tag(recipe))
+    with store.locked(tag(recipe)):  # which the killed one held, and does not any more
+        images_engine.clear(engine, tag(recipe))
     assert not engine.containers.list(all=True, filters=label)
 
 
