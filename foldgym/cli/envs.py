@@ -187,6 +187,7 @@ def _names(args: argparse.Namespace) -> list[str]:
         if spec.name not in ready:
             needs = "a sandbox (foldgym sandbox doctor)" if spec.sandbox else ""
             needs = needs or f"pip install 'foldgym[{spec.extra}]'"
+            needs += " and a Chromium" if spec.browser else ""
             console.note(f"{spec.name} is left out: it needs {needs}")
     return ready
 

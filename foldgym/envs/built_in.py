@@ -17,7 +17,7 @@ class EnvSpec:
     `entry` is "module:attribute", "path/to/file.py:attribute" or the class itself. `budget` is in
     seconds of wall clock per call; `max_turns` is a default limit for rollouts, 0 for none;
     `extra` names the optional dependency group the environment needs, and `needs` the module that
-    comes with it. `sandbox`: whether it needs a sandbox that isolates.
+    comes with it. `sandbox`: whether it needs a sandbox that isolates; `browser`: a Chromium.
     """
 
     name: str
@@ -31,6 +31,7 @@ class EnvSpec:
     max_turns: int = 0
     needs: str = ""
     sandbox: bool = False
+    browser: bool = False
 
 
 _GAMES = "foldgym.envs.games"
@@ -168,5 +169,15 @@ BUILT_IN = (
         extra="shop",
         max_turns=15,
         needs="rapidfuzz",
+    ),
+    EnvSpec(
+        "foldgym/MiniWoB-v0",
+        "foldgym.envs.web.miniwob:MiniWoB",
+        description="One of 130 small tasks on web pages, in a real browser.",
+        budget=120.0,
+        extra="browser",
+        max_turns=20,
+        needs="miniwob",
+        browser=True,
     ),
 )

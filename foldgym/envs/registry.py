@@ -161,6 +161,11 @@ def _ready(spec: EnvSpec) -> bool:
 
         if all(available(name) for name in BACKENDS if name != "process"):
             return False
+    if spec.browser:
+        from foldgym.containers.browser import unavailable
+
+        if unavailable():
+            return False
     return not spec.needs or importlib.util.find_spec(spec.needs) is not None
 
 

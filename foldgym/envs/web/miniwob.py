@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import random
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from foldgym.envs.web.miniwob_experts import EXPERTS, Scene
 from foldgym.envs.web.world import WebEnv, script
 from foldgym.errors import MissingExtra, UnknownName, UserError
 from foldgym.tools import tool
-from foldgym.types import Action, Json, Message, Task, Tool
+from foldgym.types import Action, Json, Message, Step, Task, Tool
 
 HOST = "miniwob.test"
 WINDOW = (332, 214)
@@ -31,7 +30,44 @@ WINDOW = (332, 214)
 _HIDDEN = "#reward-display, #sync-task-cover, #click-canvas, #query"
 _FOREVER = 10**12
 """Milliseconds of the page's clock: no time limit of its own."""
-_RELOADED = re.compile(r"setInterval|requestAnimationFrame|raphael|\.transition\(|d3\.timer")
+_RELOADED = frozenset(
+    [
+        "chase-circle",
+        "choose-date",
+        "choose-date-easy",
+        "choose-date-medium",
+        "click-pie",
+        "click-pie-nodelay",
+        "drag-cube",
+        "drag-items",
+        "drag-items-grid",
+        "drag-sort-numbers",
+        "email-inbox",
+        "email-inbox-delete",
+        "email-inbox-forward",
+        "email-inbox-forward-nl",
+        "email-inbox-forward-nl-turk",
+        "email-inbox-important",
+        "email-inbox-nl-turk",
+        "email-inbox-noscroll",
+        "email-inbox-reply",
+        "email-inbox-star-reply",
+        "form-sequence",
+        "hover-shape",
+        "moving-items",
+        "order-food",
+        "simon-says",
+        "social-media",
+        "stock-market",
+        "terminal",
+        "use-colorwheel",
+        "use-colorwheel-2",
+        "use-slider",
+        "use-slider-2",
+        "use-spinner",
+    ]
+)
+"""Tasks whose pages remember an episode, or keep timers: they are loaded anew for each."""
 _BEGIN = """async ([seed, mode, limit, skip]) => {
   const stop = window.jQuery;
   if (stop) { stop("*").stop(true, true); stop.fx.stop(); }
@@ -99,12 +135,6 @@ def tasks() -> tuple[str, ...]:
 
 
 @functools.cache
-def _moves_by_itself(name: str) -> bool:
-    """Whether a page keeps timers of its own, so that it is loaded anew for every episode."""
-    return bool(_RELOADED.search((pages() / "miniwob" / f"{name}.html").read_text("utf-8")))
-
-
-@functools.cache
 def _place() -> Setting:
     scripts = (script("page"), script("clock"))
     return Setting({HOST: folder_site(pages())}, (), WINDOW, scripts, "miniwob")
@@ -117,8 +147,8 @@ class MiniWoB(WebEnv):
     over `limit_ms`); the score is the raw reward, at least 0, and success is a raw reward above 0.
     `step_ms` is what every action costs of the page's clock; after `limit_ms` of it the page ends
     the episode (0: never). `split` keeps the pages' seeds apart; "train" and "test" are also their
-    data modes. `reload` loads the page anew for every episode, instead of only where it keeps
-    timers. `reset(options={"page_seed": 7})` names the page's own seed.
+    data modes. `reload` loads the page anew for every episode, instead of only where it
+    must be. `reset(options={"page_seed": 7})` names the page's own seed.
     """
 
     option_names = ("page_seed",)
@@ -178,7 +208,8 @@ class MiniWoB(WebEnv):
         self.page_seed = self.options.get("page_seed", drawn)
         if not isinstance(self.page_seed, int) or isinstance(self.page_seed, bool):
             raise UserError(f"page_seed must be a whole number, not {self.page_seed!r}")
-        self._history, self._lines, self._waits, self._tried = [], [], 0, []
+        self._history, self._lines, self._waits = [], [], 0
+        self._made: list[Message] = []
         self._open()
         hint = "" if self.actions == "tools" else f"\n{_HINTS[self.actions]}"
         prompt = (Message("user", self.shown(self.utterance + hint)),)
@@ -186,7 +217,7 @@ class MiniWoB(WebEnv):
         return Task(f"{self.name}-{self.page_seed}", prompt, None, facts)
 
     def _open(self) -> None:
-        fresh = self.reload or _moves_by_itself(self.name)
+        fresh = self.reload or self.name in _RELOADED
         if self.seat is not None and self.seat.gone.done():
             self._leave()
         if self.seat is None:
@@ -252,17 +283,25 @@ class MiniWoB(WebEnv):
 
     # ------------------------------------------------------------ the expert
 
-    def expert(self, style: str, rng: random.Random) -> Action:
-        """What the task's scripted player does, who sees the elements as a player does."""
-        if style not in self.experts:
-            return super().expert(style, rng)
+    def scene(self) -> Scene:
+        """What the scripted player sees: the question, the elements, its own actions."""
         nodes = self.view.nodes
         if self._skip is None:
             found = self._seated().run(lambda seat: seat.page.evaluate(_READ, _HIDDEN))
             nodes = tuple(found["nodes"])
-        made = EXPERTS[self.name](Scene(self.utterance, nodes, tuple(self._tried)))
-        self._tried.append(made)
-        return made
+        return Scene(self.utterance, nodes, tuple(self._made))
+
+    def step(self, action: Action) -> Step:
+        """Play one message, and remember it for the scripted player."""
+        if isinstance(action, Message) and len(action.tool_calls) == 1:
+            self._made.append(action)
+        return super().step(action)
+
+    def expert(self, style: str, rng: random.Random) -> Action:
+        """What the task's scripted player does, who sees the elements as a player does."""
+        if style not in self.experts:
+            return super().expert(style, rng)
+        return EXPERTS[self.name](self.scene())
 
 
 def _view(found: Mapping[str, Any]) -> views.View:

@@ -134,21 +134,30 @@
     if (!box || !node.checkVisibility?.({ visibilityProperty: true })) return { error: `element ${ref} is not visible` };
     const view = node.ownerDocument.defaultView;
     const within = (b) => b.top >= 0 && b.left >= 0 && b.bottom <= view.innerHeight && b.right <= view.innerWidth;
-    const over = (b) => {
-      const hit = node.ownerDocument.elementFromPoint(b.left + b.width / 2, b.top + b.height / 2);
-      return hit && (node.contains(hit) || hit.contains(node) || [...(node.labels || [])].some((l) => l.contains(hit)));
+    const top = (b, x, y) => {
+      const hit = node.ownerDocument.elementFromPoint(b.left + b.width * x, b.top + b.height * y);
+      const own = hit && (node.contains(hit) || hit.contains(node) || [...(node.labels || [])].some((l) => l.contains(hit)));
+      return own ? { x: b.left + b.width * x, y: b.top + b.height * y } : null;
     };
-    if (!within(box) || !over(box)) {
+    const open = (b) => {  // its middle, or where else nothing lies over it
+      for (const x of [0.5, 0.15, 0.85]) for (const y of [0.5, 0.15, 0.85]) {
+        const found = top(b, x, y);
+        if (found) return found;
+      }
+      return null;
+    };
+    if (!within(box) || !top(box, 0.5, 0.5)) {
       node.scrollIntoView({ block: "nearest", inline: "nearest", behavior: "instant" });
       box = node.getClientRects()[0];
     }
-    if (!over(box)) {
+    const found = open(box);
+    if (!found) {
       const hit = node.ownerDocument.elementFromPoint(box.left + box.width / 2, box.top + box.height / 2);
       const by = hit ? `element ${number(hit)} lies over it` : "it lies outside of the window";
       return { error: `element ${ref} cannot be clicked: ${by}` };
     }
     const [dx, dy] = outer(node);
-    return { x: box.left + box.width / 2 + dx, y: box.top + box.height / 2 + dy };
+    return { x: found.x + dx, y: found.y + dy };
   };
   const focus = (ref) => {
     const node = element(ref);
