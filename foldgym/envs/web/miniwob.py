@@ -18,7 +18,8 @@ from typing import Any
 from foldgym.containers.browser import Seat, Setting, open_seat
 from foldgym.containers.gateway import folder_site
 from foldgym.envs.web import views
-from foldgym.envs.web.miniwob_experts import EXPERTS, Scene
+from foldgym.envs.web.miniwob_experts import EXPERTS
+from foldgym.envs.web.miniwob_scene import Scene
 from foldgym.envs.web.world import WebEnv, script
 from foldgym.errors import MissingExtra, UnknownName, UserError
 from foldgym.tools import tool
