@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ class Pool:
     """`with Pool(spec, warm=4) as pool, pool.box() as box: ...`: boxes of one kind.
 
     Each box serves once and is closed after; another is made in its place, in the background, so
-    that `warm` of them wait. At most `cap` exist at a time, and who asks for more waits.
+    that `warm` of them wait. At most `cap` exist at a time, and who asks for more waits. A box that
+    went while it waited, as when its engine restarts, is nobody's: the next one is given.
     """
 
     def __init__(
@@ -51,6 +53,20 @@ class Pool:
                 self.change.notify_all()
 
     def _take(self, wait: float) -> Sandbox:
+        until = time.monotonic() + wait
+        while True:
+            box = self._next(max(0.0, until - time.monotonic()))
+            try:
+                box.exec(":", timeout=30.0)
+            except SandboxError:
+                box.close()
+                with self.change:
+                    self.made -= 1
+                    self.change.notify_all()
+            else:
+                return box
+
+    def _next(self, wait: float) -> Sandbox:
         with self.change:
             usable = self.change.wait_for(
                 lambda: self.closed or self.problem or self.ready or self._room(), wait

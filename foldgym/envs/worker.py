@@ -16,7 +16,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from foldgym.errors import Bug, EnvCrashed, EnvTimeout, UnknownName, UserError
+from foldgym.errors import (
+    Bug,
+    EngineError,
+    EnvCrashed,
+    EnvTimeout,
+    Failure,
+    SandboxError,
+    UnknownName,
+    UserError,
+)
 from foldgym.seeding import generator
 from foldgym.types import Action, EnvHandle, Evidence, Json, Message, Opening, Step, Tool
 
@@ -27,6 +36,7 @@ if TYPE_CHECKING:
     from foldgym.envs.nursery import Child
 
 Isolation = Literal["thread", "process", "inline"]
+_FAILURES = (SandboxError, EngineError, EnvTimeout, EnvCrashed, Failure)
 _SIZE = struct.Struct(">Q")
 
 
@@ -41,7 +51,7 @@ def open_worker(
     for fast, trusted worlds; no budget can be kept).
 
     Calls raise `EnvTimeout` or `EnvCrashed`, the latter with the environment's traceback in its
-    notes; `UserError` and `Bug` come through as they are. After any of them, or after a call was
+    notes; `UserError`, `Bug` and a `Failure`, such as a sandbox that went, come through as such. After any of them, or after a call was
     cancelled, the handle is dead and only `close` may follow.
     """
     if isolation == "thread":
@@ -112,7 +122,8 @@ class Outcome:
     """What a verb brought: a value, or an exception in words that cross a process border."""
 
     value: Any = None
-    blame: Literal["", "user", "bug", "env"] = ""
+    blame: Literal["", "user", "bug", "env", "ours"] = ""
+    failure: type[Failure] = EnvCrashed
     said: str = ""
     trace: str = ""
     cause: BaseException | None = None
@@ -125,7 +136,7 @@ class Outcome:
             raise UserError(self.said) from self.cause
         if self.blame == "bug":
             raise Bug(self.said) from self.cause
-        crash = EnvCrashed(self.said)
+        crash = self.failure(self.said)
         crash.add_note(self.trace)
         raise crash from self.cause
 
@@ -138,6 +149,9 @@ def attempt(resident: Resident, verb: str, arguments: tuple[Any, ...]) -> Outcom
         return Outcome(blame="user", said=str(problem), cause=problem)
     except Bug as problem:
         return Outcome(blame="bug", said=str(problem), cause=problem)
+    except Failure as problem:
+        kind = next(each for each in _FAILURES if isinstance(problem, each))
+        return Outcome(None, "ours", kind, str(problem), traceback.format_exc(), problem)
     except BaseException as problem:
         said = " ".join(f"{verb} raised {type(problem).__name__}: {problem}".split())
         return Outcome(blame="env", said=said[:500], trace=traceback.format_exc(), cause=problem)

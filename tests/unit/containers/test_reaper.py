@@ -16,15 +16,17 @@ import pytest
 from foldgym.cli.main import main
 from foldgym.containers import BoxSpec, available, find, open_box, reap
 from foldgym.containers.labels import state_folder
+from foldgym.containers.opening import choose
 from foldgym.containers.processes import everyone
-from foldgym.errors import SandboxError
+from foldgym.errors import SandboxError, UserError
 
 pytestmark = pytest.mark.skipif(available("process") != "", reason="boxes need Linux and bash")
 
 _RUN = """
 import sys, time
 from foldgym.containers import BoxSpec, open_box
-boxes = [open_box(BoxSpec(untrusted=False, run="doomed"), sys.argv[1]) for _ in range(4)]
+spec = BoxSpec(untrusted=False, run="doomed")
+boxes = [open_box(spec, sys.argv[1]) for _ in range(int(sys.argv[2]))]
 for box in boxes:
     box.exec("sleep 777.25 & setsid sleep 777.25 & (env -i setsid sleep 777.25 &)")
 print("up", flush=True)
@@ -51,31 +53,45 @@ def _sleepers() -> int:
     return count
 
 
-@pytest.mark.parametrize("backend", ["bubblewrap", "process"])
-def test_a_killed_run_leaves_nothing(backend: str, capsys: pytest.CaptureFixture[str]) -> None:
-    if why := available(backend):
-        pytest.skip(f"no {backend} boxes: {why}")
+@pytest.mark.parametrize(
+    ("backend", "boxes"),
+    [
+        ("bubblewrap", 4),
+        ("process", 4),
+        pytest.param("bubblewrap", 32, marks=pytest.mark.slow),
+        pytest.param("docker", 32, marks=(pytest.mark.docker, pytest.mark.slow)),
+    ],
+)
+def test_a_killed_run_leaves_nothing(
+    backend: str, boxes: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        choose(backend, BoxSpec())
+    except UserError as problem:
+        pytest.skip(str(problem))
     run = subprocess.Popen(
-        [sys.executable, "-c", _RUN, backend], stdout=subprocess.PIPE, env=dict(os.environ)
+        [sys.executable, "-c", _RUN, backend, str(boxes)],
+        stdout=subprocess.PIPE,
+        env=dict(os.environ),
     )
     assert run.stdout is not None
     with run.stdout:
         assert run.stdout.readline() == b"up\n"
         assert main(["sandbox", "list", "--json"]) == 0
         listed = json.loads(capsys.readouterr().out)
-        assert [(each["run"], each["owner"]) for each in listed] == [("doomed", run.pid)] * 4
+        assert [(each["run"], each["owner"]) for each in listed] == [("doomed", run.pid)] * boxes
         assert not any(each["orphan"] for each in listed)
         assert reap() == []  # whose run lives is left alone
-        assert _sleepers() == 12
+        assert _sleepers() == 3 * boxes
         run.kill()
         run.wait()
     assert main(["sandbox", "reap"]) == 0
-    assert capsys.readouterr().out.startswith("reaped 4 boxes")
+    assert capsys.readouterr().out.startswith(f"reaped {boxes} boxes")
     until = time.monotonic() + 20
     while _sleepers() and time.monotonic() < until:  # the kernel may still be ending them
         time.sleep(0.05)
     assert _sleepers() == 0
-    assert find() == []
+    assert find() == []  # no container either
     assert list(state_folder().iterdir()) == []
 
 

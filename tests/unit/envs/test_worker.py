@@ -17,7 +17,7 @@ import pytest
 from foldgym.envs.base import Env
 from foldgym.envs.registry import EnvSpec, Maker
 from foldgym.envs.worker import Isolation, open_worker
-from foldgym.errors import EnvCrashed, EnvTimeout, UnknownName, UserError
+from foldgym.errors import EnvCrashed, EnvTimeout, SandboxError, UnknownName, UserError
 from foldgym.tools import call
 from foldgym.types import EnvHandle
 
@@ -118,6 +118,22 @@ def test_a_crash_is_typed_and_final(isolation: Isolation, how: str, said: str) -
         assert "worlds.py" in caught.value.__notes__[0]
         assert "in go" in caught.value.__notes__[0]
         with pytest.raises(EnvCrashed, match="dead environment: " + said):
+            await handle.measure()
+        await handle.close()
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("isolation", ALL)
+def test_a_failure_of_ours_stays_what_it_is(isolation: Isolation) -> None:
+    async def play() -> None:
+        handle = open_worker(odd("lose the box"), isolation, 20.0)
+        await handle.reset(0, {})
+        with pytest.raises(SandboxError, match="box 7") as caught:
+            await handle.step(call("go"))
+        assert str(caught.value) == "box 7 is gone"
+        assert "in go" in caught.value.__notes__[0]
+        with pytest.raises(EnvCrashed, match="dead environment: box 7 is gone"):
             await handle.measure()
         await handle.close()
 

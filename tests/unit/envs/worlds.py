@@ -9,6 +9,7 @@ import sys
 import time
 
 from foldgym import Task, ToolEnv, tool
+from foldgym.errors import SandboxError
 from foldgym.types import Message
 
 
@@ -32,6 +33,8 @@ class Odd(ToolEnv):
             time.sleep(self.seconds)
         if self.how == "raise":
             raise RuntimeError("boom")
+        if self.how == "lose the box":
+            raise SandboxError("box 7 is gone")
         if self.how == "exit":
             sys.exit(3)
         if self.how == "die":
