@@ -87,7 +87,7 @@ class Box:
         self.keeper, self.channel, self.folder = keeper, channel, folder
         self.born = time.monotonic()
         self.lock = threading.Lock()
-        self.gone = ""
+        self.gone, self.ended = "", False
         self.struck = 0
         self.running: dict[str, list[End]] = {}
         """Of each command that runs, why it was killed, if it was."""
@@ -270,9 +270,9 @@ class Box:
     def end(self, why: str) -> None:
         """Make an end of it; `why` is what later calls are told."""
         with self.lock:
-            if self.gone:
+            if self.ended:  # a box may be gone and still hold its folder and its place
                 return
-            self.gone = why
+            self.ended, self.gone = True, self.gone or why
         self.keeper.close()
         self.channel.close()
         shutil.rmtree(self.folder, ignore_errors=True)

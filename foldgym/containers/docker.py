@@ -27,8 +27,9 @@ INSIDE = "/run/foldgym"
 WORK, HOME = "/work", "/home/box"
 _NOBODY = 65534
 _SHARED_MEMORY = 64_000_000
-_PATIENCE = 30.0
-"""Seconds for an engine that once answered to come back: it restarts."""
+_PATIENCE, _FIRST = 30.0, 5.0
+"""Seconds for an engine to come back, which may be restarting: one that has answered this process,
+and one that has not."""
 _CGROUPS = Path("/sys/fs/cgroup")
 _seen: set[str] = set()
 """Engines that have answered."""
@@ -44,10 +45,27 @@ def unavailable() -> str:
     return ""
 
 
+def ready() -> None:
+    """Wait for the engine. Raises `SandboxError` if it stays silent: a run outlives a restart."""
+    until = time.monotonic() + (_PATIENCE if engine.address() in _seen else _FIRST)
+    while True:
+        try:
+            engine.ask("ping")
+        except engine.Silent:
+            if time.monotonic() > until or not engine.address():
+                raise
+            time.sleep(0.2)
+        else:
+            _seen.add(engine.address())
+            return
+
+
 def unfit(spec: BoxSpec) -> str:
     """Why there can be no box of this kind; empty if there can."""
     try:
         engine.image_of(spec.image)
+    except engine.Silent as problem:  # once it has answered, `start` waits for it
+        return "" if engine.address() in _seen else str(problem)
     except FoldgymError as problem:
         return str(problem)
     return ""
@@ -143,9 +161,9 @@ def start(spec: BoxSpec, folder: Path) -> tuple[Container, Channel]:
             try:
                 return _launch(spec, folder, channel, user), channel
             except engine.Silent:
-                if engine.address() not in _seen or time.monotonic() > until:
+                if time.monotonic() > until:
                     raise
-                time.sleep(0.2)
+                ready()
     except BaseException:
         channel.close()
         raise

@@ -45,8 +45,11 @@ def _module(backend: str) -> Any:
 
 
 def choose(backend: str, spec: BoxSpec) -> str:
-    """The backend that `open_box` takes. Raises `UserError` if there is none."""
+    """The backend that `open_box` takes. Raises `UserError` if there is none, and `SandboxError` if
+    docker was named and its engine does not answer: it may be back for the next episode."""
     if backend != "auto":
+        if backend == "docker":
+            _module(backend).ready()
         if why := available(backend):
             raise UserError(f"no {backend} boxes on this machine: {why}")
         if why := _module(backend).unfit(spec):
@@ -104,7 +107,7 @@ class _Counted(Box):
     """A box that gives its place back."""
 
     def end(self, why: str) -> None:
-        before = self.gone
+        before = self.ended
         super().end(why)
         if not before:
             _live.leave(self)

@@ -62,7 +62,8 @@ def test_an_engine_that_cannot_be_used(
 ) -> None:
     pytest.importorskip("docker")
     monkeypatch.setenv("DOCKER_HOST", host)
-    with pytest.raises(UserError, match=said):
+    monkeypatch.setattr("foldgym.containers.docker._FIRST", 0.1)
+    with pytest.raises((UserError, SandboxError), match=said):
         open_box(backend="docker")
     assert find() == []
     assert reap() == []
@@ -141,6 +142,7 @@ def test_an_engine_that_restarts_costs_no_episode(
     monkeypatch.setenv("DOCKER_HOST", mine.host)
     monkeypatch.setenv("FOLDGYM_IMAGE", mine.image)
     names = ("DOCKER_HOST", "FOLDGYM_IMAGE", "FOLDGYM_STATE")
+    later = threading.Timer(1.0, mine.start)
     here, restarts = {name: os.environ[name] for name in names}, 0
 
     def speak(prompt: Any, rng: random.Random) -> str:
@@ -148,7 +150,7 @@ def test_an_engine_that_restarts_costs_no_episode(
         if prompt.turn == 1 and not restarts:
             restarts = 1
             mine.stop()
-            threading.Timer(1.0, mine.start).start()  # boxes are asked for while it is away
+            later.start()  # boxes are asked for while it is away
         return f"add {prompt.turn}"
 
     def open_env(request: Request) -> EnvHandle:
@@ -161,9 +163,13 @@ def test_an_engine_that_restarts_costs_no_episode(
         return Reward(value, value)
 
     how = Rollout(CompactRenderer(ByteTokenizer()), FullHistory, retries=2)
-    (group,) = asyncio.run(
-        rollout([Request("adding", 0, 4)], open_env, FunctionPolicy(speak), how, 0, score)
-    )
+    try:
+        (group,) = asyncio.run(
+            rollout([Request("adding", 0, 4)], open_env, FunctionPolicy(speak), how, 0, score)
+        )
+    finally:
+        if restarts:
+            later.join()
     assert restarts == 1
     assert [reward.total for reward in group.rewards] == [1.0] * 4
     assert group.failures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -102,6 +103,16 @@ def test_boxes_are_watched_although_the_first_one_was_refused(
     with open_box(BoxSpec(limits=Limits(seconds=0.2), untrusted=False), "process") as box:
         with pytest.raises(SandboxError, match="lived for its"):
             box.exec("sleep 600", timeout=20)
+
+
+def test_a_box_that_died_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOLDGYM_LIVE_BOXES", "1")
+    with open_box(TRUSTED, "process") as box:
+        os.kill(find()[0].label.keeper, signal.SIGKILL)
+        with pytest.raises(SandboxError, match="gone"):
+            box.exec("sleep 60")
+    assert find() == []
+    open_box(TRUSTED, "process", wait=0.05).close()
 
 
 def test_a_pool_serves_each_box_once_and_leaves_nothing() -> None:
