@@ -150,7 +150,7 @@ def attempt(resident: Resident, verb: str, arguments: tuple[Any, ...]) -> Outcom
     except Bug as problem:
         return Outcome(blame="bug", said=str(problem), cause=problem)
     except Failure as problem:
-        kind = next(each for each in _FAILURES if isinstance(problem, each))
+        kind = next(each for each in type(problem).__mro__ if each in _FAILURES)
         return Outcome(None, "ours", kind, str(problem), traceback.format_exc(), problem)
     except BaseException as problem:
         said = " ".join(f"{verb} raised {type(problem).__name__}: {problem}".split())
