@@ -51,8 +51,9 @@ def open_worker(
     for fast, trusted worlds; no budget can be kept).
 
     Calls raise `EnvTimeout` or `EnvCrashed`, the latter with the environment's traceback in its
-    notes; `UserError`, `Bug` and a `Failure`, such as a sandbox that went, come through as such. After any of them, or after a call was
-    cancelled, the handle is dead and only `close` may follow.
+    notes; `UserError`, `Bug` and a `Failure`, such as a sandbox that went, come through as such.
+    After any of them, or after a call was cancelled, the handle is dead and only `close` may
+    follow.
     """
     if isolation == "thread":
         return _Threaded(make, budget)
