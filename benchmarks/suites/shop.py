@@ -27,7 +27,7 @@ from foldgym.envs.shop.webshop import WebShop
 from foldgym.seeding import generator
 
 LARGE, SMALL, EPISODES = 50_000, 1_000, 500
-SECONDS = 1.5
+SECONDS = 1.0
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -73,19 +73,21 @@ def played(env: Shop) -> float:
     return round(steps / spent)
 
 
-def weight(catalogue: Path) -> float:
-    """Bytes of one more episode in play, at a page of results."""
-    first = Shop(catalogue=str(catalogue), splits="product")
-    first.reset(seed=0)
-    first.step("search[red lamp]")
-    gc.collect()
-    tracemalloc.start()
-    kept: list[Shop] = []
-    for seed in range(EPISODES):
-        env = Shop(catalogue=str(catalogue), splits="product")
+def weight() -> float:
+    """Bytes of one more episode in play, at a page of results; what all share is there before."""
+    seeds = range(EPISODES)
+
+    def opened(seed: int) -> Shop:
+        env = Shop()
         env.reset(seed=seed)
         env.step(f"search[{env.session.goal.query}]")
-        kept.append(env)
+        return env
+
+    for seed in seeds:
+        opened(seed)
+    gc.collect()
+    tracemalloc.start()
+    kept = [opened(seed) for seed in seeds]
     gc.collect()
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -93,19 +95,21 @@ def weight(catalogue: Path) -> float:
 
 
 OPEN = """
-import resource, sys
+import sys
 from pathlib import Path
 from foldgym.envs.shop.reading import open_catalogue
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4
+before = resident()
 shop = open_catalogue(Path(sys.argv[1]))
 goals = shop.goals("synthetic", 0)
 shop.search("red lamp"), goals[0]
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(resident() - before)
 """
 
 
 def process(catalogue: Path) -> float:
-    """Megabytes that opening a catalogue adds to a new process, at its peak."""
+    """Megabytes that an open catalogue adds to a new process."""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-c", OPEN, str(catalogue)]
     found = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
@@ -138,6 +142,6 @@ def run() -> dict[str, Any]:
             "goals": len(large.goals("synthetic", 0)),
             "steps_per_second": rates,
             "megabytes": {"files": process(files), "index": process(index)},
-            "bytes_per_episode": weight(index),
+            "bytes_per_episode": weight(),
             "peak_megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         }

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foldgym.envs.shop.goals import Goal, Goals, Kind, combinations
+from foldgym.envs.shop.pages import Node, result
 from foldgym.envs.shop.products import Product, unpacked
 from foldgym.errors import DataError
 from foldgym.search.base import Document
@@ -30,7 +31,7 @@ from foldgym.search.keys import Table, mapped
 FOUND = 50
 """Products that a search finds at most."""
 REMEMBERED = 4096
-"""Searches whose results one catalogue remembers, 200 bytes each."""
+"""Searches, and products as pages of results show them, that one catalogue remembers."""
 MANIFEST = "shop.json"
 FORMAT = 1
 
@@ -51,6 +52,7 @@ class Catalogue:
         self.search = lru_cache(REMEMBERED)(self._search)
         self.listed = lru_cache(256)(self._listed)
         self.goals = lru_cache(8)(self._goals)
+        self.result = lru_cache(REMEMBERED)(self._result)
 
     def __len__(self) -> int:
         return len(self.shelf)
@@ -84,6 +86,9 @@ class Catalogue:
         if first == "<c>":
             return self.listed(first, rest[0].strip() if rest else "")
         return self.search(" ".join(keywords))
+
+    def _result(self, number: int) -> tuple[Node, ...]:
+        return result(self.shelf[number])
 
     def _listed(self, field: str, value: str) -> tuple[int, ...]:
         def matches(product: Product) -> bool:

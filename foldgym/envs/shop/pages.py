@@ -8,7 +8,7 @@ holds a line break, and otherwise stays, as an empty part of the text.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from foldgym.envs.shop.products import Product
@@ -28,6 +28,10 @@ class Node(NamedTuple):
     kind: Literal["text", "button", "label", "link"]
     text: str
     name: str = ""
+
+
+_INSTRUCTION, _BACK = Node("text", "Instruction:"), Node("button", BACK)
+_PREVIOUS, _NEXT = Node("button", PREVIOUS), Node("button", NEXT)
 
 
 class Page(NamedTuple):
@@ -99,23 +103,28 @@ def index_page(url: str, instruction: str) -> Page:
     return Page(url, (*nodes, Node("button", SEARCH)), has_search_bar=True)
 
 
+def result(product: Product) -> tuple[Node, ...]:
+    """What a page of results shows of a product."""
+    texts = Node("text", product.title), Node("text", product.price_tag)
+    return Node("link", product.asin), *texts
+
+
 def results_page(
-    url: str, instruction: str, page: int, total: int, products: Sequence[Product]
+    url: str, instruction: str, page: int, total: int, results: Iterable[tuple[Node, ...]]
 ) -> Page:
-    """Ten products at most. The next page is always offered, and is empty past the end."""
+    """Ten results at most. The next page is always offered, and is empty past the end."""
     nodes = [*_head(instruction), Node("text", f"Page {page} (Total results: {total})")]
     if page > 1:
-        nodes.append(Node("button", PREVIOUS))
-    nodes.append(Node("button", NEXT))
-    for product in products:
-        nodes.append(Node("link", product.asin))
-        nodes += (Node("text", product.title), Node("text", product.price_tag))
+        nodes.append(_PREVIOUS)
+    nodes.append(_NEXT)
+    for each in results:
+        nodes += each
     return Page(url, tuple(nodes))
 
 
 def item_page(url: str, instruction: str, product: Product, show_attrs: bool) -> Page:
     """A product with its options."""
-    nodes = [*_head(instruction), Node("button", PREVIOUS)]
+    nodes = [*_head(instruction), _PREVIOUS]
     for name, values in product.options:
         nodes.append(Node("text", name))
         nodes += (Node("label", value, name) for value in values)
@@ -138,7 +147,7 @@ def sub_page(url: str, instruction: str, product: Product, name: str) -> Page:
         ],
     }
     shown = (Node("text", each) for each in texts[name])
-    return Page(url, (*_head(instruction), Node("button", PREVIOUS), *shown))
+    return Page(url, (*_head(instruction), _PREVIOUS, *shown))
 
 
 def done_page(url: str, asin: str, options: Mapping[str, str], reward: float) -> Page:
@@ -156,7 +165,7 @@ def done_page(url: str, asin: str, options: Mapping[str, str], reward: float) ->
 
 
 def _head(instruction: str) -> tuple[Node, ...]:
-    return Node("text", "Instruction:"), Node("text", instruction), Node("button", BACK)
+    return _INSTRUCTION, Node("text", instruction), _BACK
 
 
 def _for_page(options: Mapping[str, str]) -> str:

@@ -137,7 +137,7 @@ class Session:
         self.number, self.asin, self.options = number, "", {}
         found = self.catalogue.found(self.keywords, self.rng)
         start, end = (number - 1) * pages.WINDOW, number * pages.WINDOW
-        shown = [self.catalogue.shelf[each] for each in found[start:end]]
+        shown = map(self.catalogue.result, found[start:end])
         url = f"{self.base}/search_results/{self.name}/{'+'.join(self.keywords)}/{number}"
         self.page = pages.results_page(url, self.goal.instruction, number, len(found), shown)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,24 @@ def test_episodes_share_the_catalogue_and_forks_copy_only_the_customer() -> None
     one.restore(kept)
     assert one.session.observation("text") == before
     assert one.session.catalogue is two.catalogue
+
+
+def test_one_more_episode_weighs_less_than_ten_kilobytes() -> None:
+    def opened(seed: int) -> Shop:
+        env = Shop(products=300)
+        env.reset(seed=seed)
+        env.step(f"search[{env.session.goal.query}]")  # a page of ten results
+        return env
+
+    for seed in range(60):
+        opened(seed)
+    gc.collect()
+    tracemalloc.start()
+    kept = [opened(seed) for seed in range(60)]
+    gc.collect()
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size / len(kept) < 10_000
 
 
 @pytest.mark.parametrize(
