@@ -9,6 +9,7 @@ from typing import Any
 
 from foldgym import console
 from foldgym.cli.options import add_json, at_least, write_json
+from foldgym.cli.swe_formats import add_formats
 from foldgym.cli.swe_grade import add_grade, run_grade
 from foldgym.errors import DataError, UserError
 
@@ -34,6 +35,7 @@ def run_swe(parser: argparse.ArgumentParser, words: list[str]) -> int:
     check.add_argument("--quick", action="store_true", help="do not run the untouched project")
     _add_boxes(check)
     add_grade(command("grade", run_grade, "grade patches by the hidden tests, in fresh boxes"))
+    add_formats(command)
     args = parser.parse_args(words)
     return args.run(args)
 

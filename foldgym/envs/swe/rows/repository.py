@@ -139,6 +139,8 @@ def _own(task: SweTask, base: Tree) -> Row:
             archive="",
             files={},
             bug="",
+            fail_to_pass=bench_names(name, task.fail_to_pass),
+            pass_to_pass=bench_names(name, task.pass_to_pass),
             log_parser=_NAMES.get(name, name),
             metadata={"test_patch": patch},
         )
@@ -154,6 +156,21 @@ _NAMES = {
     "pytest_v2": "parse_log_pytest_v2",
     "unittest": "parse_log_django",
 }
+
+
+def bench_names(parser: str, tests: Sequence[str]) -> tuple[str, ...]:
+    """Tests as SWE-bench's parser of the same logs calls them: cut at, or with single, blanks, and
+    of unittest as Python prints them since 3.11.
+
+    One name is not told: an expected failure whose reason pytest prints has that in its name.
+    """
+    if parser == "unittest":
+        return tuple(f"{test.rpartition('.')[2]} ({test})" for test in tests)
+    if parser == "pytest":
+        return tuple(dict.fromkeys(test.split()[0] for test in tests))
+    if parser == "pytest_v2":
+        return tuple(dict.fromkeys(" ".join(test.split()) for test in tests))
+    return tuple(tests)
 
 
 def eval_script(task: SweTask, base: Tree, patch: str) -> str:

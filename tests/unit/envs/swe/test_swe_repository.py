@@ -12,7 +12,7 @@ from oracles import oracle_python
 from foldgym.envs.swe.miniatures import miniatures
 from foldgym.envs.swe.patches import apply_patch
 from foldgym.envs.swe.rows import bench_task
-from foldgym.envs.swe.rows.repository import read_repository, write_repository
+from foldgym.envs.swe.rows.repository import bench_names, read_repository, write_repository
 from foldgym.envs.swe.task import SweTask
 from foldgym.envs.swe.trees import base_tree
 from foldgym.errors import DataError
@@ -58,7 +58,7 @@ def test_our_tasks_carry_their_tests_as_a_patch(tmp_path: Path):
     assert base is not None
     tests = apply_patch(base, again.metadata["test_patch"])
     assert {path: tests[path].data for path in task.tests} == dict(task.tests)
-    assert again.fail_to_pass == task.fail_to_pass
+    assert again.fail_to_pass == bench_names("unittest", task.fail_to_pass)
     assert (tmp_path / "r" / "tasks" / task.id / "project.tar").is_file()
 
 
@@ -78,6 +78,13 @@ def test_what_cannot_be_read(tmp_path: Path):
     (root / "sweb.yaml").write_text("splits: [test]\n")
     with pytest.raises(DataError, match="names no datasets"):
         read_repository(root)
+
+
+def test_names_for_swe_bench():
+    assert bench_names("unittest", ["tests.a.Case.test_b"]) == ("test_b (tests.a.Case.test_b)",)
+    assert bench_names("pytest_v2", ["t[a   b]", "t[a b]"]) == ("t[a b]",)
+    assert bench_names("pytest", ["t[a b]", "t[a c]", "u"]) == ("t[a", "u")
+    assert bench_names("parse_log_cargo", ["a  b"]) == ("a  b",)
 
 
 CHECK = """
