@@ -177,14 +177,17 @@ def _env(args: argparse.Namespace) -> Env:
     return make(args.env, **{"transforms": transforms(args.transform), **settings(args.set)})
 
 
-def _names(args: argparse.Namespace) -> list[str]:
+def _names(args: argparse.Namespace, boxes: bool = True) -> list[str]:
+    """Those that were named, or all; without `boxes` only the ones that need no sandbox."""
     from foldgym.envs.registry import specs
 
     if args.env:
         return args.env
-    ready = [spec.name for spec in specs(ready=True)]
+    ready = [spec.name for spec in specs(ready=True) if boxes or not spec.sandbox]
     for spec in specs():
-        if spec.name not in ready:
+        if spec.sandbox and not boxes:
+            console.note(f"{spec.name} is left out: name it, for every episode takes a sandbox")
+        elif spec.name not in ready:
             needs = "a sandbox (foldgym sandbox doctor)" if spec.sandbox else ""
             needs = needs or f"pip install 'foldgym[{spec.extra}]'"
             needs += " and a Chromium" if spec.browser else ""
@@ -259,7 +262,7 @@ def _makers(args: argparse.Namespace) -> dict[str, Maker]:
     from foldgym.envs.registry import maker
 
     kwargs = {"transforms": transforms(args.transform), **settings(args.set)}
-    made = {name: maker(name, **kwargs) for name in _names(args)}
+    made = {name: maker(name, **kwargs) for name in _names(args, boxes=False)}
     for name, make in list(made.items()) if not args.env else ():
         try:
             make().close()
