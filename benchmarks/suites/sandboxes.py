@@ -3,7 +3,7 @@
     python -m benchmarks.run sandboxes
     python -m benchmarks.suites.sandboxes --docs      # the table of the last result
 
-Every way lives the same life: a box with 500 files (5 MB), ten commands, a change undone, the end,
+Every way lives the same life: a box with 500 files (5 MB), five commands, a change undone, the end,
 and a fresh box that runs one small test. `plain` is what peers do: `docker run -d`, one
 `docker exec` for each command, `docker rm -f`, all as subprocesses.
 """
@@ -27,7 +27,7 @@ from foldgym.console import note
 from foldgym.containers import BoxSpec, Pool, Sandbox, Snapshot, available, open_box, pack
 
 RESULTS = Path(__file__).parents[1] / "results" / "sandboxes.json"
-FILES, BYTES, COMMANDS, ALONE, MANY = 500, 10_000, 10, 8, 32
+FILES, BYTES, COMMANDS, ALONE, MANY = 500, 10_000, 5, 6, 32
 DIRTY = "rm -rf pkg1; echo x > pkg0/m0.py; touch a b c; sleep 600 >/dev/null 2>&1 &"
 TEST = "[ $(find . -name '*.py' | wc -l) = 500 ] && echo PASSED"
 STEPS = ("start", "first", "command", "reset", "close", "grade")
