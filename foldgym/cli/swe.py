@@ -60,8 +60,27 @@ def _add_make(make: argparse.ArgumentParser) -> None:
     make.add_argument("--operators", nargs="+", default=[], metavar="NAME", help="only these")
     make.add_argument("--seed", type=int, default=0, help="which faults, in which order (0)")
     make.add_argument("--image", default="", help="image or root folder that tests run in")
-    make.add_argument("--recipe", default="", help="the recipe of that image, named in the tasks")
+    make.add_argument("--recipe", help="or the recipe that makes it (python-tests)")
+    make.add_argument(
+        "--bare", action="store_true", help="neither: bare boxes; grading then needs pytest there"
+    )
     _add_boxes(make)
+
+
+def _recipe(args: argparse.Namespace) -> str:
+    """The recipe that tests run in, unless there is an image, or nothing was wanted."""
+    given = [
+        flag
+        for flag, value in (
+            ("--image", args.image),
+            ("--recipe", args.recipe),
+            ("--bare", args.bare),
+        )
+        if value
+    ]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)}: give one of them")
+    return str(args.recipe or "") if given else "python-tests"
 
 
 def _make(args: argparse.Namespace) -> int:
@@ -84,7 +103,7 @@ def _make(args: argparse.Namespace) -> int:
         runs=args.runs,
         backend=args.backend,
         image=args.image,
-        recipe=args.recipe,
+        recipe=_recipe(args),
         names=tuple(args.operators),
     )
     out: Path = args.out

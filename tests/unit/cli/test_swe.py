@@ -35,7 +35,7 @@ def test_make_writes_tasks_and_tells_what_it_refused(
     out = tmp_path / "out"
     wheel(out / "wheels")
     words = ["swe", "make", str(bare), str(good), "--out", str(out), "--tasks", "2"]
-    words += ["--backend", BACKEND, "--operators", "swap_arithmetic", "negate_condition"]
+    words += ["--bare", "--backend", BACKEND, "--operators", "swap_arithmetic", "negate_condition"]
     assert main(words) == 0
     said = capsys.readouterr()
     row = next(line for line in said.out.splitlines() if line.startswith("tally 1.5"))
@@ -67,6 +67,7 @@ def test_nothing_made_is_told_by_the_exit_code(
         (["make"], "PACKAGE"),
         (["make", "x", "--operators", "swap_compare"], "did you mean 'swap_comparison'?"),
         (["make", "x", "--tasks", "0"], "at least 1"),
+        (["make", "x", "--bare", "--image", "y"], "--image and --bare: give one of them"),
         (["check", "missing.jsonl"], "cannot read missing.jsonl"),
     ],
 )
