@@ -291,7 +291,7 @@ def to_task(
         log_parser="pytest_v2",
         gold_patch=trial.patch,
         environment=_ENVIRONMENT,
-        timeout=max(60.0, 10 * base.seconds),
+        timeout=max(300.0, 30 * base.seconds),  # a busy machine must not decide
         metadata={
             "source": "made",
             "package": project.name,
