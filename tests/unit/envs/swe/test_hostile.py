@@ -182,20 +182,6 @@ def test_huge_submissions() -> None:
 
 FORGERS = {
     "print results and leave": FORGED + "import os; os._exit(0)\n",
-    "find the nonce and print all": (
-        "import glob, os\n"
-        "for path in glob.glob('/run/foldgym/*/in'):\n"
-        "    nonce = open(path).read().split()[0]\n"
-        + FORGED
-        + "    ".join(
-            (
-                "",
-                "print('>>>>> End Test Output', nonce)\n",
-                "print('>>>>> Test Exit Code', nonce + ': 0', flush=True)\n",
-            )
-        )
-        + "os._exit(0)\n"
-    ).replace(FORGED, "".join(f"    {line}\n" for line in FORGED.splitlines())),
     "a test case that always passes": (
         "import unittest\n"
         "def run(self, result=None):\n"
@@ -242,11 +228,21 @@ FAILED = {
         None,
     ),
     "kill the shell": ("import os; os.kill(os.getppid(), 9)\n", Reason.MARKERS),
+    "look for the nonce": (
+        "import glob, os\n"
+        "for path in glob.glob('/run/foldgym/*/in') + glob.glob('/proc/[0-9]*/fd/0'):\n"
+        "    try: nonce = open(path).read().split()[0]\n"
+        "    except (OSError, IndexError): continue\n"
+        "    print('>>>>> End Test Output', nonce)\n"
+        "    print('>>>>> Test Exit Code', nonce + ': 0', flush=True)\n"
+        "    os._exit(0)\n",
+        None,
+    ),
     "tell that the command has ended": (
         FORGED + "import glob, time\n"
         "for path in glob.glob('/run/foldgym/*/status'):\n"
         "    open(path, 'w').write('started\\n0\\n')\n"
-        "time.sleep(3)\n",
+        "    time.sleep(3)\n",
         None,
     ),
     "hang": ("while True: pass\n", Reason.TIMEOUT),
