@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 import threading
 import time
@@ -9,7 +10,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from foldgym.containers import BoxSpec, End, Limits, Sandbox, pack
+from foldgym.containers import BoxSpec, End, Limits, Sandbox, find, pack
+from foldgym.containers.processes import send
 from foldgym.containers.sandbox import MB
 from foldgym.errors import SandboxError
 from foldgym.testing.contracts import Finding
@@ -195,6 +197,23 @@ def _apart(box: Sandbox) -> Iterator[str]:
         yield from filter(None, [other.result()])
 
 
+def _orderly(box: Sandbox) -> Iterator[str]:
+    """Answers belong to their questions, also after one that was cut off."""
+    for number in range(40):
+        yield from filter(
+            None, [_says(box, f"echo {number}; exit {number}", f"{number}\n", number)]
+        )
+        if number == 20:
+            box.exec("echo late; sleep 600; echo later", timeout=0.2)
+
+
+def _last_words(box: Sandbox) -> Iterator[str]:
+    """All that was written before the end is there, from pipes and children too."""
+    said = "".join(f"{number}\n" for number in range(1, 20_001))
+    yield from filter(None, [_says(box, "seq 1 20000 | cat; exit 7", said, 7)])
+    yield from filter(None, [_says(box, "(sleep 0.1; echo slow) & wait; echo end", "slow\nend\n")])
+
+
 def _no_leak(box: Sandbox) -> Iterator[str]:
     box.exec("cd src; export LEAK=1; leak() { :; }; umask 077")
     said = box.exec("pwd; echo $LEAK; type leak; umask").stdout.decode().split()
@@ -369,6 +388,30 @@ def _death(make: MakeBox) -> Iterator[str]:
         yield f"the box went, and the command gave {result!r:.200}"
 
 
+def _killed(make: MakeBox) -> Iterator[str]:
+    """A box whose holder is killed from outside is gone for every verb, and closes all the same."""
+    with make(_SPEC) as box:
+        found = next((each for each in find() if each.label.id == box.id), None)
+        if found is None:  # a backend that keeps its own books
+            return
+        threading.Timer(
+            0.2, send, [found.label.inner or found.label.keeper, signal.SIGKILL]
+        ).start()
+        try:
+            result = box.exec("echo partial; exec sleep 30", timeout=60)
+            yield f"the box was killed, and the command gave {result!r:.200}"
+        except SandboxError:
+            pass
+        for what, call in _verbs(box):
+            try:
+                call()
+            except SandboxError:
+                continue
+            yield f"{what} on a box that was killed raised no SandboxError"
+    if any(each.label.id == box.id for each in find()):
+        yield "a box that was killed is still listed after its close"
+
+
 def _lifetime(make: MakeBox) -> Iterator[str]:
     with make(BoxSpec(limits=Limits(seconds=0.5), untrusted=False)) as box:
         try:
@@ -428,6 +471,8 @@ CHECKS: dict[str, Check] = {
     "background": _background,
     "concurrent": _concurrent,
     "timeouts are apart": _apart,
+    "orderly": _orderly,
+    "last words": _last_words,
     "files": _files,
     "file errors": _file_errors,
     "snapshot": _snapshot,
@@ -444,6 +489,7 @@ ISOLATION: dict[str, Check] = {
 WHOLE: dict[str, Callable[[MakeBox], Iterator[str]]] = {
     "closed": _closed,
     "death": _death,
+    "killed": _killed,
     "lifetime": _lifetime,
     "strangers": _strangers,
 }

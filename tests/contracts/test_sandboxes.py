@@ -25,7 +25,7 @@ def test_promises_are_kept(backend: str) -> None:
 
 
 def test_there_are_the_promised_behaviours() -> None:
-    assert len(CHECKS) + len(ISOLATION) + len(WHOLE) >= 38
+    assert len(CHECKS) + len(ISOLATION) + len(WHOLE) >= 41
 
 
 def test_the_checks_notice_broken_promises(monkeypatch: pytest.MonkeyPatch) -> None:
