@@ -38,9 +38,14 @@ _seen: set[str] = set()
 def unavailable() -> str:
     """Why there can be no box here; empty if there can."""
     try:
-        engine.ask("ping")
+        told = engine.ask("info").get("SecurityOptions") or ()
     except FoldgymError as problem:
         return str(problem)
+    if any(each.startswith("name=rootless") for each in told):
+        return (
+            f"the engine at {engine.address()} is rootless: its processes have ids that we cannot "
+            "signal; use bubblewrap, or an engine that runs as root"
+        )
     _seen.add(engine.address())
     return ""
 
