@@ -162,6 +162,15 @@ BUILT_IN = (
         sandbox=True,
     ),
     EnvSpec(
+        "foldgym/Sites-v0",
+        "foldgym.envs.web.sites.world:Sites",
+        description="Chores on a forum, a tracker, a file manager and a calendar, in a browser.",
+        budget=120.0,
+        extra="browser",
+        max_turns=30,
+        needs="playwright",
+    ),
+    EnvSpec(
         "foldgym/Shop-v0",
         "foldgym.envs.shop.env:Shop",
         description="Find what a customer wants, choose its options and buy it, as in WebShop.",
