@@ -50,13 +50,20 @@
     return ROLES[tag] || "";
   };
   const squeeze = (text) => text.replace(/\s+/g, " ").trim();
+  // A label's own words: those of a control inside it are its value and not its name.
+  const captionOf = (label) => {
+    const copy = label.cloneNode(true);
+    for (const each of copy.querySelectorAll("select, textarea, button")) each.remove();
+    return copy.textContent;
+  };
+
   const named = (node, tag) => {
     const by = node.getAttribute("aria-labelledby");
     if (by) return squeeze(by.split(/\s+/).map((id) => node.ownerDocument.getElementById(id)?.textContent || "").join(" "));
     const said = node.getAttribute("aria-label") || node.getAttribute("alt");
     if (said) return squeeze(said);
     if (tag === "INPUT" && ["button", "submit", "reset"].includes(node.type)) return node.value;
-    const labels = node.labels ? [...node.labels].map((each) => each.textContent).join(" ") : "";
+    const labels = node.labels ? [...node.labels].map(captionOf).join(" ") : "";
     return squeeze(labels || node.getAttribute("title") || node.getAttribute("placeholder") || "");
   };
   const SKIPPED = new Set(["SCRIPT", "STYLE", "NOSCRIPT", "TEMPLATE", "HEAD", "META", "LINK", "TITLE", "BR"]);
