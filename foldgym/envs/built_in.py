@@ -169,6 +169,7 @@ BUILT_IN = (
         extra="browser",
         max_turns=30,
         needs="playwright",
+        browser=True,
     ),
     EnvSpec(
         "foldgym/Shop-v0",
