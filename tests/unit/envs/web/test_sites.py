@@ -12,7 +12,7 @@ import pytest
 
 import foldgym
 from foldgym.containers.gateway import Request
-from foldgym.envs.web.sites import SITES, Answered, LocalSite, read_tasks, score
+from foldgym.envs.web.sites import SITES, Answered, LocalSite, Sites, read_tasks, score
 from foldgym.envs.web.sites.chores import CHORES
 from foldgym.envs.web.sites.score import at_right, holds, said_right
 from foldgym.envs.web.sites.tasks import Target
@@ -283,19 +283,17 @@ def test_every_page_renders_without_a_complaint(name: str):
 
 @pytest.mark.browser
 def test_a_fork_begins_from_its_own_data():
-    env = foldgym.make(NAME, chores=("write_reply",))
+    env = Sites(chores=("write_reply",))
     try:
         env.reset(seed=5)
-        moves = len(env.chore.moves)  # type: ignore[attr-defined]
+        moves = len(env.chore.moves)
         for _ in range(moves - 1):
             env.step(env.expert("optimal", random.Random(0)))
         taken = env.snapshot()
         assert env.step(call("answer", text="done")).reward == 1.0
         env.restore(taken)
         assert env.step(call("answer", text="done")).reward == 1.0
-        ((said,),) = env.sites["forum"].ask(  # type: ignore[attr-defined]
-            "select count(*) from reply where author = 'you'"
-        )
+        ((said,),) = env.sites["forum"].ask("select count(*) from reply where author = 'you'")
         assert said == 1  # played again from the first data, and not on top of them
     finally:
         env.close()
