@@ -257,10 +257,16 @@ def test_every_page_renders_without_a_complaint(name: str):
     heard: list[str] = []
     seen: dict[str, str] = {}
 
+    def told(said: Any) -> None:
+        heard.append(said.text)
+
+    def broke(problem: Any) -> None:
+        heard.append(str(problem))
+
     async def walk(seat: Any) -> None:
         page = seat.page
-        page.on("console", lambda said: heard.append(said.text))
-        page.on("pageerror", lambda problem: heard.append(str(problem)))
+        page.on("console", told)
+        page.on("pageerror", broke)
         left = [site.url + "/"]
         while left and len(seen) < 25:
             url = left.pop(0)
