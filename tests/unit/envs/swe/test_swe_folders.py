@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foldgym.containers import available
+from foldgym.containers.images import BASE, find, grounded
 from foldgym.containers.sandbox import pack
 from foldgym.envs.swe.folders import (
     FolderTask,
@@ -24,6 +25,7 @@ from foldgym.envs.swe.folders import (
 from foldgym.envs.swe.folders.harbor import harbor_name, toml_text
 from foldgym.envs.swe.folders.running import (
     Verified,
+    build_image,
     instruction,
     relocated,
     solve,
@@ -298,3 +300,35 @@ VALUES = st.recursive(
 @given(st.dictionaries(st.text(st.characters(exclude_categories=("Cs",))), VALUES, max_size=4))
 def test_toml_is_read_back(table: dict[str, object]):
     assert tomllib.loads(toml_text(table)) == table
+
+
+@pytest.mark.docker
+def test_an_image_is_built_and_its_folder_is_the_boxs(tmp_path: Path):
+    if problem := available("docker"):
+        pytest.skip(f"needs docker boxes: {problem}")
+    base = find(grounded(BASE))
+    if not base:
+        pytest.skip("needs the base image: foldgym images build base")
+    dockerfile = f"FROM {base}\nWORKDIR /app\nCOPY seed.txt /app/\n"
+    files = {
+        **HARBOR,
+        "environment/Dockerfile": dockerfile,
+        "environment/seed.txt": f"hello {tmp_path}\n",  # an image of this test's own
+        "tests/test.sh": "cut -d' ' -f1 /app/seed.txt | tr -d '\\n' > /tmp/w; "
+        'if [ "$(cat /tmp/w)" = "$WORD" ]; then echo 1; else echo 0; fi'
+        " > /logs/verifier/reward.txt\n",
+    }
+    task = read_folder(laid(tmp_path, files))
+    image = build_image(task)
+    try:
+        assert build_image(task) == image  # it is there already
+        with start_box(task, image=image, backend="docker") as box:
+            assert box.read("seed.txt").startswith(b"hello ")
+            good = verify(task, box.snapshot(), image=image, backend="docker")
+            box.write("seed.txt", b"bye\n")
+            bad = verify(task, box.snapshot(), image=image, backend="docker")
+        assert (good.score, bad.score, bad.problem) == (1.0, 0.0, "")
+    finally:
+        import docker
+
+        docker.from_env().images.remove(image, force=True)
