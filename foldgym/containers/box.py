@@ -259,8 +259,9 @@ class Box:
     def fill(self, snapshot: Snapshot | None, first: str = "true") -> None:
         """Unpack files into the working folder, after the command `first`."""
         command, data = first, b""
+        owner = "--same-owner --numeric-owner" if self.spec.workdir else "--no-same-owner"
         if snapshot is not None:
-            command, data = f"{first} && tar --no-same-owner -xpf -", snapshot.archive
+            command, data = f"{first} && tar {owner} -xpf -", snapshot.archive
         done = self.exec(command, timeout=_BOOKKEEPING, stdin=data)
         if not done.ok:
             raise SandboxError(f"box {self.id}: not restored: {done.stderr.decode()[-300:]!r}")

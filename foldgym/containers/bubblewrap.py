@@ -78,6 +78,8 @@ def unavailable() -> str:
 
 def unfit(spec: BoxSpec) -> str:
     """Why there can be no box of this kind; empty if there can."""
+    if spec.workdir:
+        return f"workdir={spec.workdir!r}: only docker boxes work in a folder of their image"
     if (Path(spec.image or "/") / "usr").is_dir():
         return ""
     return f"image={spec.image!r} is no root file system: it has no folder usr"

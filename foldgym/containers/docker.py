@@ -3,7 +3,9 @@
 The container's first process is the launcher (see `channel`), so a command costs no call of the
 engine: that is asked only to start a box and to end it. Commands run as nobody, or as you if you
 are not root, without capabilities and without network; all is read-only but `/work`, `/tmp` and the
-home, which are in memory. A container goes with its launcher, and its launcher with this process.
+home, which are in memory. With `BoxSpec.workdir` they run as root in a folder of the image, which
+they may write as they may the rest of it. A container goes with its launcher, and its launcher with
+this process.
 """
 
 from __future__ import annotations
@@ -25,6 +27,9 @@ from foldgym.errors import FoldgymError, SandboxError, UserError
 
 INSIDE = "/run/foldgym"
 WORK, HOME = "/work", "/home/box"
+_ROOT_HOME = "/root"
+_ROOT_POWERS = ["CHOWN", "DAC_OVERRIDE", "FOWNER"]
+"""What root needs for files of other owners: nothing else of root's is given."""
 _NOBODY = 65534
 _SHARED_MEMORY = 64_000_000
 _PATIENCE, _FIRST = 30.0, 5.0
@@ -79,10 +84,13 @@ def unfit(spec: BoxSpec) -> str:
 class Container:
     """The keeper of one box."""
 
-    workdir, home = WORK, HOME
-
-    def __init__(self, container: str, first: int, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self, container: str, first: int, variables: Mapping[str, str], workdir: str = ""
+    ) -> None:
+        """`workdir`: the folder of the image that it works in."""
         self.container, self.first, self.variables = container, first, variables
+        self.workdir = workdir or WORK
+        self.home = _ROOT_HOME if workdir else HOME
         self.holders = (0, first)
         self.ticks = started(first)
         self.cgroup = _cgroup(first)
@@ -155,7 +163,7 @@ def _cgroup(process: int) -> Path:
 def start(spec: BoxSpec, folder: Path) -> tuple[Container, Channel]:
     """A box whose control files are below `folder`. Raises `SandboxError`, `UserError`."""
     channel = Channel(folder / "control", INSIDE, spec.limits, own_space=True, own_users=False)
-    user = _NOBODY if os.geteuid() == 0 else os.getuid()
+    user = 0 if spec.workdir else _NOBODY if os.geteuid() == 0 else os.getuid()
     (folder / "passwd").write_text(
         f"root:x:0:0:root:/root:/bin/bash\nbox:x:{user}:{user}:box:{HOME}:/bin/bash\n"
     )
@@ -188,7 +196,7 @@ def _launch(spec: BoxSpec, folder: Path, channel: Channel, user: int) -> Contain
             name=name,
             hostname="box",
             user=f"{user}:{user}",
-            working_dir=WORK,
+            working_dir="/" if spec.workdir else WORK,  # one that is missing would be made
             network_disabled=True,
             stop_signal="SIGKILL",  # the launcher, a first process, hears no other
             labels=_labels(folder),
@@ -205,7 +213,7 @@ def _launch(spec: BoxSpec, folder: Path, channel: Channel, user: int) -> Contain
         variables = dict(each.split("=", 1) for each in sheet["Config"]["Env"] or () if "=" in each)
         for ours in ("HOME", "HOSTNAME"):
             variables.pop(ours, None)
-        keeper = Container(name, int(sheet["State"]["Pid"]), variables)
+        keeper = Container(name, int(sheet["State"]["Pid"]), variables, spec.workdir)
         channel.connect(keeper.alive)
     except engine.Silent:
         raise
@@ -235,22 +243,18 @@ def _host_config(spec: BoxSpec, folder: Path, user: int) -> dict[str, Any]:
     owner = f"uid={user},gid={user}"
     sizes = f"rw,exec,nosuid,nodev,size={limits.disk},nr_inodes={max(10_000, limits.disk // 4096)}"
     memory = _memory(limits)
-    mounts = {
-        INSIDE: folder / "control",
-        "/etc/passwd": folder / "passwd",
-        "/etc/group": folder / "group",
-    }
+    mounts = {INSIDE: folder / "control"}
+    folders = {"/tmp": f"{sizes},mode=1777"}
+    if not spec.workdir:
+        mounts |= {"/etc/passwd": folder / "passwd", "/etc/group": folder / "group"}
+        folders |= {WORK: f"{sizes},mode=755,{owner}", HOME: f"{sizes},mode=755,{owner}"}
     return {
         "auto_remove": True,
         "mounts": [
             {"Type": "bind", "Source": str(source), "Target": target, "ReadOnly": True}
             for target, source in mounts.items()
         ],
-        "tmpfs": {
-            WORK: f"{sizes},mode=755,{owner}",
-            HOME: f"{sizes},mode=755,{owner}",
-            "/tmp": f"{sizes},mode=1777",
-        },
+        "tmpfs": folders,
         "shm_size": min(limits.disk, _SHARED_MEMORY),
         "mem_limit": memory,
         "memswap_limit": memory,
@@ -258,8 +262,9 @@ def _host_config(spec: BoxSpec, folder: Path, user: int) -> dict[str, Any]:
         "nano_cpus": limits.cpus * 10**9,
         "network_mode": "none",
         "cap_drop": ["ALL"],
+        "cap_add": _ROOT_POWERS if spec.workdir else [],
         "security_opt": ["no-new-privileges"],
-        "read_only": True,
+        "read_only": not spec.workdir,
         "log_config": {"Type": "none"},
     }
 

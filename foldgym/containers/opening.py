@@ -85,6 +85,8 @@ def open_box(spec: BoxSpec | None = None, backend: str = "auto", wait: float = 6
             save(held_by(label, *keeper.holders), folder)
             box = _Counted(label.id, spec, keeper, channel, folder)
             _live.add(box)
+            if spec.workdir and not box.exec(":").ok:
+                raise UserError(f"image {spec.image!r} has no folder {spec.workdir!r} to work in")
             if spec.files is not None and not getattr(keeper, "filled", False):
                 box.restore(spec.files)
         except BaseException:

@@ -35,6 +35,8 @@ def unavailable() -> str:
 
 def unfit(spec: BoxSpec) -> str:
     """Why there can be no box of this kind; empty if there can."""
+    if spec.workdir:
+        return f"workdir={spec.workdir!r}: only docker boxes work in a folder of their image"
     if not spec.image:
         return ""
     return f"image={spec.image!r}: the process backend has no image; use bubblewrap or docker"

@@ -14,6 +14,7 @@ from typing import Protocol, Self
 from foldgym.errors import DataError, UserError
 
 MB = 1_000_000
+_MOUNTED = ("dev", "proc", "run", "sys", "tmp")
 
 
 class End(Enum):
@@ -59,7 +60,10 @@ class BoxSpec:
 
     `files` is what the working folder `/work` starts with. `image` is the tag of an image for
     docker and the folder of a root file system for bubblewrap; without one a box has the newest
-    base image, or sees this machine's programs, read-only. `environment` is all that a
+    base image, or sees this machine's programs, read-only. `workdir` is a folder of the image that
+    is the working folder in the place of `/work`, as it lies there: commands are root's, without
+    root's powers over the machine, and may write all of the image's files, in a layer that goes
+    with the box (docker only). `environment` is all that a
     command finds set, beside PATH, HOME and the like: nothing of ours is passed on. `untrusted`
     says that the commands are a model's, so that a box that isolates nothing is refused. `run`
     names the run in listings.
@@ -67,10 +71,18 @@ class BoxSpec:
 
     files: Snapshot | None = None
     image: str = ""
+    workdir: str = ""
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     limits: Limits = field(default_factory=Limits)
     untrusted: bool = True
     run: str = ""
+
+    def __post_init__(self) -> None:
+        parts = PurePosixPath(self.workdir).parts
+        if self.workdir and (parts[0] != "/" or len(parts) == 1 or ".." in parts):
+            raise UserError(f"workdir={self.workdir!r} is no folder of an image, such as /testbed")
+        if len(parts) > 1 and parts[1] in _MOUNTED:
+            raise UserError(f"workdir={self.workdir!r}: a box has its own /{parts[1]}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from time import monotonic
 
 from foldgym.envs.swe.grading import LOG_CAP, grade, run_tests, start_tree, with_tests
 from foldgym.envs.swe.parsers import parser
+from foldgym.envs.swe.preparing import prepare, unprepared
 from foldgym.envs.swe.task import SweTask
 from foldgym.envs.swe.verdict import Grade, Reason, judge
 from foldgym.errors import DataError
@@ -94,8 +95,10 @@ def check_task(
             _keep(logs, task, "gold", verdict.log)
     if quick:
         return Check(task.id, **said, untouched="", seconds=monotonic() - began)
-    tree = with_tests(start_tree(task, backend, "swe-check"), task.tests)
-    done = run_tests(task, tree, backend, "swe-check")
+    tree = start_tree(task, backend, "swe-check")
+    if unprepared(task):
+        task = prepare(task, tree)
+    done = run_tests(task, with_tests(tree, task.tests), backend, "swe-check")
     _keep(logs, task, "empty", done.log)
     if done.reason is Reason.NONE:
         untouched = judge(parser(task.log_parser)(done.log), task)[0].value

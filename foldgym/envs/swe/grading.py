@@ -19,6 +19,7 @@ from foldgym.envs.swe.guard import Failing, admit, failing
 from foldgym.envs.swe.parsers import Status, Statuses, parser, suite_ran
 from foldgym.envs.swe.patches import PatchError, apply_patch
 from foldgym.envs.swe.places import LIMITS, Place
+from foldgym.envs.swe.preparing import prepare, unprepared
 from foldgym.envs.swe.task import SweTask
 from foldgym.envs.swe.trees import Change, Entry, Tree, base_tree, compare, put, with_bug
 from foldgym.envs.swe.verdict import Grade, Reason, Verdict, judge
@@ -70,6 +71,8 @@ def run_tests(
     nonce = secrets.token_hex(16)
     with Place(task, backend, limits, run) as place:
         place.fill(tree)
+        if task.workdir:  # what is built there may ask git; the image's history may hold the answer
+            place.commit()
         done = place.exec(
             _SCRIPT.replace("COMMAND", task.test_command),
             task.timeout,
@@ -141,6 +144,8 @@ def _grade(
     keep: int,
 ) -> Verdict:
     base = start_tree(task, backend, run)
+    if unprepared(task):
+        task = prepare(task, base)
     if isinstance(submission, str):
         try:
             changes = compare(base, apply_patch(base, submission)) if submission.strip() else ()

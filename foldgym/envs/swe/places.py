@@ -6,6 +6,7 @@ import json
 import shlex
 import weakref
 from collections.abc import Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -13,10 +14,13 @@ from foldgym.containers import BoxSpec, Limits, Result, Snapshot, open_box
 from foldgym.containers.opening import choose
 from foldgym.containers.sandbox import MB
 from foldgym.envs.swe.task import SweTask
-from foldgym.envs.swe.trees import Entry, Tree, read_tree, write_tree
+from foldgym.envs.swe.trees import Entry, Tree, compare, read_tree, remains, write_tree
 from foldgym.errors import DataError, SandboxError, UnknownName
 
 LIMITS = Limits(memory=2_000 * MB, disk=500 * MB, file=200 * MB, pids=256)
+_LAYER = 4_000 * MB
+"""Bytes that a box which works in its image may write: the project with all that was built there,
+and once more if an episode is forked."""
 _LONG = 300.0
 _ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
@@ -24,6 +28,12 @@ _ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_PAGER": "cat",
 }
+_ANY_OWNER = {
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "safe.directory",
+    "GIT_CONFIG_VALUE_0": "*",
+}
+"""An image's files may be anybody's."""
 _COMMIT = (
     "command -v git >/dev/null || exit 0; rm -rf .git; "
     "export GIT_AUTHOR_DATE='2020-01-01T00:00:00Z' GIT_COMMITTER_DATE='2020-01-01T00:00:00Z'; "
@@ -66,7 +76,8 @@ def image_of(image: str, recipe: str, backend: str) -> str:
 class Place:
     """A task's project in a box of its own; `Place(task, backend)` opens it.
 
-    Raises `SandboxError` where the box does not come up or is gone.
+    A task with a `workdir` is played there, in the files of its image (docker only). Raises
+    `SandboxError` where the box does not come up or is gone.
     """
 
     def __init__(
@@ -79,7 +90,12 @@ class Place:
         self.root = task.workdir
         environment = {**_ENVIRONMENT, **task.environment}
         image = image_of(task.image, task.recipe, backend)
-        spec = BoxSpec(image=image, environment=environment, limits=limits, run=run)
+        if self.root:
+            limits = replace(limits, disk=_LAYER)
+            environment |= _ANY_OWNER
+        spec = BoxSpec(
+            image=image, workdir=self.root, environment=environment, limits=limits, run=run
+        )
         self.box = open_box(spec, backend)
         weakref.finalize(self, self.box.close)  # a place in a process is one of few
 
@@ -94,7 +110,7 @@ class Place:
     ) -> Result:
         """Run a command in the project's folder."""
         return self.box.exec(
-            command, timeout=timeout, cwd=self.root, stdin=stdin, cap=cap, environment=environment
+            command, timeout=timeout, stdin=stdin, cap=cap, environment=environment
         )
 
     def path(self, path: str) -> str:
@@ -103,13 +119,7 @@ class Place:
 
     def snapshot(self) -> Snapshot:
         """The project's folder as it is now."""
-        if not self.root:
-            return self.box.snapshot()
-        cap = 2 * LIMITS.disk
-        done = self.exec("tar --ignore-failed-read -cf - .", _LONG, cap=cap)
-        if not done.ok or done.dropped:
-            raise SandboxError(f"{self.root} cannot be read: {done.stderr.decode()[-300:]!r}")
-        return Snapshot(done.stdout)
+        return self.box.snapshot()
 
     def tree(self) -> Tree:
         """The project's files as they are now."""
@@ -119,23 +129,32 @@ class Place:
             raise SandboxError(f"{self.root or 'the box'}: {problem}") from None
 
     def restore(self, snapshot: Snapshot) -> None:
-        """End every process; the project's folder is as it was, the other folders are empty."""
-        if not self.root:
-            self.box.restore(snapshot)
-        else:
-            root = shlex.quote(self.root)
-            done = self.box.exec(
-                f"cd {root} && find . -mindepth 1 -delete && tar --no-same-owner -xpf -",
-                timeout=_LONG,
-                stdin=snapshot.archive,
-            )
-            if not done.ok:
-                raise SandboxError(f"{root} not restored: {done.stderr.decode()[-300:]!r}")
-        self.box.exec('cd / && find /tmp "$HOME" -mindepth 1 -delete', timeout=_LONG)
+        """End every process; the project's folder is as it was, and /tmp and the box's own home
+        are empty. A home that an image brings stays as it is."""
+        self.box.restore(snapshot)
+        homes = "" if self.root else '"$HOME"'
+        self.box.exec(f"cd / && find /tmp {homes} -mindepth 1 -delete", timeout=_LONG)
 
     def fill(self, tree: Mapping[str, Entry]) -> None:
-        """Make the project's folder hold exactly these files."""
-        self.restore(write_tree(tree))
+        """Make the project's folder hold exactly these files.
+
+        In a folder of an image only what differs is written: owners, times, empty folders and
+        what cannot be told by an archive stay as the image has them. Caches and the history go.
+        """
+        if not self.root:
+            self.restore(write_tree(tree))
+            return
+        self._do(f"find . {remains()} -prune -exec rm -rf {{}} +")
+        changes = compare(self.tree(), tree)
+        gone = "".join(f"./{each.path}\0" for each in changes)
+        self._do("xargs -0r rm -rf --", gone.encode(errors="surrogateescape"))
+        fresh = {each.path: each.after for each in changes if each.after is not None}
+        self._do("tar --no-same-owner -mxpf -", write_tree(fresh).archive)
+
+    def _do(self, command: str, stdin: bytes = b"") -> None:
+        done = self.exec(command, _LONG, stdin=stdin)
+        if not done.ok:
+            raise SandboxError(f"{self.root} cannot be filled: {done.text[-300:]!r}")
 
     def commit(self) -> None:
         """Give the project a history of one commit, whatever it had, if the box has git."""

@@ -53,6 +53,12 @@ def ignored(path: str) -> bool:
     return path.endswith(_COMPILED) or not IGNORED.isdisjoint(PurePosixPath(path).parts)
 
 
+def remains() -> str:
+    """What is ignored, as a condition of `find`."""
+    names = [*sorted(IGNORED), *(f"*{each}" for each in _COMPILED)]
+    return "\\( " + " -o ".join(f"-name '{each}'" for each in names) + " \\)"
+
+
 def read_tree(archive: bytes) -> Tree:
     """The files and links of a tar archive, plain or compressed.
 

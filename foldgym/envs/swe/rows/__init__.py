@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from foldgym.envs.qa.rows import Malformed, Read, Row, first_row, read_rows
+from foldgym.envs.swe.preparing import prepare
 from foldgym.envs.swe.rows.bench import bench_row, bench_task
 from foldgym.envs.swe.rows.images import IMAGE_RULES, ImageRule
 from foldgym.envs.swe.rows.others import r2e_reward, r2e_task, rebench_task, smith_task
-from foldgym.envs.swe.rows.preparing import prepare
 from foldgym.envs.swe.task import SweTask
 from foldgym.errors import DataError, UnknownName
 

@@ -14,7 +14,7 @@ ACTIVATE = "source /opt/miniconda3/bin/activate && conda activate testbed"
 """How the images of SWE-bench and its relatives come to the project's Python."""
 _HEREDOC = re.compile(r"<<-?\s*(['\"]?)(\w+)\1")
 _DATA = (".json", ".png", "csv", ".txt", ".md", ".jpg", ".jpeg", ".pkl", ".yml", ".yaml", ".toml")
-_NOT_OURS = re.compile(r"(git\s|set\s|#|:\s|echo\s+[\"']?>>>>>|\w+=\$\?|exit\b|trap\b)")
+_NOT_OURS = re.compile(r"(git\s|set\s|#|:\s|echo\s+[\"']?>>>>>|\w+=\$\?|exit\b|trap\b|rm -rf -- )")
 
 
 @dataclass(frozen=True, slots=True)

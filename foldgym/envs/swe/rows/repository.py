@@ -120,7 +120,7 @@ def _pieces(task: SweTask, dataset: str, base_image: str) -> dict[str, bytes]:
 def dockerfile_of(base_image: str, workdir: str = WORKDIR) -> str:
     """The image of a project that lies beside it as `project.tar`, with a history of one commit."""
     return (
-        f"FROM {base_image}\nWORKDIR {workdir}\nADD {_PROJECT} {workdir}/\n"
+        f"FROM {base_image}\nUSER root\nWORKDIR {workdir}\nADD {_PROJECT} {workdir}/\n"
         "RUN git init -q -b main . && git add -A -f && "
         "git -c user.name=box -c user.email=box@box commit -q --no-verify -m start\n"
     )

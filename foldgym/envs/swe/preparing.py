@@ -11,8 +11,15 @@ from foldgym.envs.swe.trees import Entry, compare
 from foldgym.errors import DataError
 
 
+def unprepared(task: SweTask) -> bool:
+    """Whether it has hidden tests, but none as whole files."""
+    told = task.metadata
+    patch = str(told.get("test_patch", ""))
+    return not task.tests and bool(patch.strip() or told.get("test_files"))
+
+
 def prepare(task: SweTask, base: Mapping[str, Entry]) -> SweTask:
-    """The task with its hidden tests as whole files, for which grading asks.
+    """The task with its hidden tests as whole files, as grading has them.
 
     `base` is what the agent starts from (`grading.start_tree`). They are the files that the test
     patch leaves behind, and the files of the base that the expected names tell of. Files that a
