@@ -63,6 +63,8 @@ def run_envs(parser: argparse.ArgumentParser, words: list[str]) -> int:
     play.add_argument("--policy", metavar="P", help="a checkpoint folder, expert:STYLE or random")
     play.add_argument("--pause", action="store_true", help="wait for Enter before every step")
     play.add_argument("--temperature", type=temperature, default=0.0, help="of a checkpoint (0)")
+    what = "save the pictures of the observations in a folder; browsers then show some"
+    play.add_argument("--screenshots", metavar="DIR", help=what)
     add_scaffold(play)
     as_trained = {"max_tokens": None, "max_turns": None, "max_context": None, "memory": None}
     play.set_defaults(**as_trained, retries=0, concurrency=1, device="cpu", threads=0)
@@ -166,6 +168,13 @@ def _sheet(spec: EnvSpec) -> dict[str, Any]:
 def _play(args: argparse.Namespace) -> int:
     from foldgym.cli import play
 
+    if args.screenshots:
+        from foldgym.envs.registry import spec
+
+        if args.json is not None:
+            raise ConfigError("--screenshots: has no effect with --json, which prints the pictures")
+        if spec(args.env).browser and "image" not in settings(args.set):
+            args.set = [*(args.set or []), "image=raw"]
     if not args.policy and (args.scaffold or args.aux):
         raise ConfigError("--scaffold, --aux: have no effect without --policy: you play yourself")
     return play.by_policy(args) if args.policy else play.by_person(args, _env(args))

@@ -7,15 +7,18 @@ import asyncio
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foldgym import console
 from foldgym.cli.options import settings, transforms, write_json
+from foldgym.errors import DataError
 from foldgym.seeding import generator
 from foldgym.types import (
     Action,
     EnvHandle,
     Evidence,
+    Image,
     Json,
     Message,
     Observation,
@@ -35,13 +38,14 @@ def by_person(args: argparse.Namespace, env: Env) -> int:
     from foldgym.tools import format_call, usage
 
     quiet = args.json is not None
+    album = Album(args.screenshots)
     try:
         observation, _ = env.reset(seed=args.seed)
         if not quiet:
             for tool in env.tools:
                 console.say(f"tool: {usage(tool)}")
             console.say(_HELP)
-            _print(observation)
+            _print(observation, 0.0, album)
         turn, over = 0, False
         while not over:
             action = _read(turn)
@@ -54,7 +58,7 @@ def by_person(args: argparse.Namespace, env: Env) -> int:
             observation, reward, terminated, truncated, _ = env.step(action)
             over = terminated or truncated
             if not quiet:
-                _print(observation, reward)
+                _print(observation, reward, album)
         facts = env.measure()
     finally:
         env.close()
@@ -77,7 +81,7 @@ def by_policy(args: argparse.Namespace) -> int:
     player = load_player(args.policy)
     request = Request(args.env, args.seed)
     handle = world.open_env(request)
-    env = handle if args.json is not None else Narrated(handle, args.pause)
+    env = handle if args.json is not None else Narrated(handle, args.pause, Album(args.screenshots))
     setting = how(args, player, world)
 
     async def episode() -> Trajectory:
@@ -98,16 +102,43 @@ def by_policy(args: argparse.Namespace) -> int:
 
 
 @dataclass(slots=True)
+class Album:
+    """A folder for the pictures of an episode: `000.png` is of the question. None: no folder."""
+
+    folder: str | None
+    count: int = 0
+
+    def keep(self, message: Message) -> list[str]:
+        """Save a message's pictures and say where. Raises `DataError` if that cannot be done."""
+        if not self.folder or isinstance(message.content, str):
+            return []
+        saved: list[str] = []
+        for part in message.content:
+            if isinstance(part, Image):
+                kind = part.media_type.partition("/")[2]
+                path = Path(self.folder) / f"{self.count:03}.{kind}"
+                try:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(part.data)
+                except OSError as problem:
+                    raise DataError(f"{path}: {problem.strerror}") from None
+                self.count += 1
+                saved.append(str(path))
+        return saved
+
+
+@dataclass(slots=True)
 class Narrated:
     """An environment whose episode is printed as it happens."""
 
     inner: EnvHandle
     pause: bool
+    album: Album
 
     async def reset(self, seed: int, options: Mapping[str, Json]) -> Opening:
         """Prints the question."""
         opening = await self.inner.reset(seed, options)
-        _print(opening.task.prompt)
+        _print(opening.task.prompt, 0.0, self.album)
         return opening
 
     async def step(self, action: Message) -> Step:
@@ -117,7 +148,7 @@ class Narrated:
         calls = [f"{call.name} {call.arguments}" for call in action.tool_calls]
         console.say(f"> {' ; '.join([*filter(None, [action.text]), *calls])}")
         step = await self.inner.step(action)
-        _print(step.observation, step.reward)
+        _print(step.observation, step.reward, self.album)
         return step
 
     async def expert(self, style: str, seed: int) -> Action:
@@ -157,9 +188,11 @@ def _hint(env: Env, seed: int, turn: int, format_call: Callable[..., str]) -> No
     console.note(f"hint: {move}")
 
 
-def _print(observation: Observation, reward: float = 0.0) -> None:
+def _print(observation: Observation, reward: float, album: Album) -> None:
     for message in observation:
         console.say(f"[{message.role}] {message.text}")
+        for path in album.keep(message):
+            console.say(f"(picture: {path})")
     if reward:
         console.say(f"(reward {reward:g})")
 

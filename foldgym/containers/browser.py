@@ -107,6 +107,7 @@ class Seat:
         self.gateway, self.context = gateway, context
         self.pages: list[Page] = []
         self.page: Page
+        self.lines: dict[Page, Any] = {}
         self.note = ""
         self.uses = 0
         self.dialogs: list[str] = []
@@ -165,6 +166,20 @@ class Seat:
 
     # ------------------------------------------------------------ in the driver's thread
 
+    async def mouse(self, x: float, y: float, *kinds: str) -> None:
+        """Send events of the left button at a point, such as "mouseMoved", all at once.
+
+        A move that is waited for takes until the next frame; one that is followed by a press or a
+        release comes just before it.
+        """
+        line = self.lines.get(self.page)
+        if line is None:
+            line = self.lines[self.page] = await self.context.new_cdp_session(self.page)
+        given: dict[str, Any] = {"x": x, "y": y, "clickCount": 1, "button": "left"}
+        moved = {"type": "mouseMoved", "x": x, "y": y}
+        events = [moved if kind == "mouseMoved" else {**given, "type": kind} for kind in kinds]
+        await asyncio.gather(*(line.send("Input.dispatchMouseEvent", each) for each in events))
+
     def adopt(self, page: Page) -> None:
         """A tab was opened, by us or by a page; it comes to the front."""
         if page in self.pages:
@@ -196,6 +211,7 @@ class Seat:
     def _lost(self, page: Page) -> None:
         if page in self.pages:
             self.pages.remove(page)
+            self.lines.pop(page, None)
             self.stirred.set()
             if self.page is page and self.pages:
                 self.page = self.pages[-1]

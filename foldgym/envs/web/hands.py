@@ -75,6 +75,9 @@ async def click_at(
     """Click at a point of the window."""
     if button not in _BUTTONS:
         return f"error: {button!r} is no button of a mouse; give one of {', '.join(_BUTTONS)}"
+    if (button, modifiers, count) == ("left", (), 1):
+        await seat.mouse(x, y, "mouseMoved", "mousePressed", "mouseReleased")
+        return ""
     for key in modifiers:
         await seat.page.keyboard.down(key)
     try:

@@ -27,7 +27,7 @@ from foldgym.types import Action, Json, Message, Step, Task, Tool
 
 HOST = "miniwob.test"
 WINDOW = (332, 214)
-"""The task itself is 160 by 210 pixels, the question above it included."""
+"""More than the task, so that what hangs over its edge can be clicked."""
 _HIDDEN = "#reward-display, #sync-task-cover, #click-canvas, #query"
 _FOREVER = 10**12
 """Milliseconds of the page's clock: no time limit of its own."""
@@ -153,6 +153,7 @@ class MiniWoB(WebEnv):
     """
 
     option_names = ("page_seed",)
+    area = (160, 210)  # beside it the page keeps count of former episodes
 
     def __init__(
         self,
@@ -232,7 +233,7 @@ class MiniWoB(WebEnv):
                 url = f"http://{HOST}/miniwob/{self.name}.html"
                 await seat.page.goto(url, timeout=30_000)
                 seat.note = self.name
-            await seat.page.mouse.move(WINDOW[0] - 1, WINDOW[1] - 1)
+            await seat.mouse(WINDOW[0] - 1, WINDOW[1] - 1, "mouseMoved", "mouseReleased")
             seat.dialogs.clear()
             return await seat.page.evaluate(_BEGIN, given)
 

@@ -53,8 +53,12 @@ class Scene:
         )
 
     def button(self, text: str) -> Message:
-        """Click the button of this text; wait if it is not there."""
-        return press(self.said_by(text, self.all("button")))
+        """Click the button of this text, or press Enter on it if others lie over it."""
+        buttons = self.all("button")
+        node = self.said_by(text, buttons)
+        if node is not None and any(_touch(node, each) for each in buttons if each is not node):
+            return call("press", key="Enter", ref=node["ref"])
+        return press(node)
 
     def submit(self) -> Message:
         """Click the button that ends the task."""
@@ -65,6 +69,11 @@ class Scene:
 
 
 Expert = Callable[[Scene], Message]
+
+
+def _touch(a: Node, b: Node) -> bool:
+    (left, top, width, height), (x, y, wide, high) = a["box"], b["box"]
+    return left < x + wide and x < left + width and top < y + high and y < top + height
 
 
 def press(node: Node | None) -> Message:

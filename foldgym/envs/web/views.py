@@ -16,6 +16,7 @@ Node = Mapping[str, Any]
 _BY_CONTENT = frozenset({"button", "link", "option", "heading", "cell", "label", "tab", "menuitem"})
 _NAMED = frozenset({"textbox", "checkbox", "radio", "slider", "spinbutton", "combobox", "button"})
 _ACTIVE = _NAMED | {"link", "file", "color", "date", "time", "tab", "menuitem", "option", "switch"}
+_GROUPS = frozenset({"list", "table", "row", "paragraph", "listitem", "form", "label"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def _line(node: Node) -> str:
     drawn = node["tag"] in ("circle", "rect", "polygon", "ellipse", "path", "line")
     if not role and not name and not drawn and "scroll" not in node:
         return ""
-    if role in ("list", "table", "row", "paragraph", "listitem", "form") and not (name or text):
+    if role in _GROUPS and not (name or text):
         return ""
     parts = [f"[{node['ref']}]", role or (node["tag"] if drawn else "")]
     if name:

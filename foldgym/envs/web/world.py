@@ -18,7 +18,7 @@ A world says where it takes place and how an episode begins:
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -81,6 +81,8 @@ class WebEnv(ToolEnv):
     """
 
     shared = ("seat",)
+    area: tuple[int, int] | None = None
+    """Width and height of what pictures show, from the upper left corner; None: the window."""
     seat: Seat | None = None
     view: views.View
 
@@ -196,7 +198,16 @@ class WebEnv(ToolEnv):
 
     def screenshot(self, marks: bool = False) -> bytes:
         """The window as a PNG, with or without marks."""
-        picture = self._seated().run(_picture)
+        area = self.area
+
+        async def work(seat: Seat) -> bytes:
+            shot = seat.page.screenshot
+            if area is None:
+                return await shot(animations="disabled", caret="hide")
+            clip: Any = {"x": 0, "y": 0, "width": area[0], "height": area[1]}
+            return await shot(animations="disabled", caret="hide", clip=clip)
+
+        picture = self._seated().run(work)
         return views.marked(picture, self.view.nodes) if marks else picture
 
     def page_text(self) -> str:
@@ -431,12 +442,3 @@ class WebEnv(ToolEnv):
         """Say that the task cannot be done, which ends it."""
         self.gave_up(reason)
         return ""
-
-
-async def _picture(seat: Seat) -> bytes:
-    return await seat.page.screenshot(animations="disabled", caret="hide")
-
-
-def texts(observation: Sequence[Message]) -> str:
-    """All text of an observation."""
-    return "\n".join(each.text for each in observation)

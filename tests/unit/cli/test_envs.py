@@ -269,3 +269,21 @@ def test_a_users_file_is_loaded_once_for_environments_and_rewards(mine: str) -> 
 
     env = make(f"{mine}:Doubling")
     assert type(env) is resolve("reward", f"{mine}:Doubling", {})
+
+
+@pytest.mark.browser
+def test_an_episode_is_watched_and_its_pictures_saved(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ["envs", "play", "foldgym/MiniWoB-v0", "--policy", "expert:optimal"]
+    words += ["--set", "task=click-checkboxes", "--seed", "4", "--screenshots", str(tmp_path / "s")]
+    said = output(capsys, *words)
+    saved = sorted(each.name for each in (tmp_path / "s").iterdir())
+    assert saved[:2] == ["000.png", "001.png"]
+    assert f"(picture: {tmp_path / 's' / '001.png'})" in said
+    assert "success = True" in said
+    assert main([*words, "--json"]) == 2
+    assert "--screenshots: has no effect with --json" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main([*words[:-1], str(tmp_path / "file")]) == 2
+    assert "error:" in capsys.readouterr().err
