@@ -182,6 +182,8 @@ class Box:
         seconds = self.spec.limits.seconds
         if time.monotonic() - self.born > seconds:
             self.end(f"it lived for its {seconds:g} seconds")
+        elif (written := getattr(self.keeper, "written", int)()) > self.spec.limits.disk:
+            self.end(f"it wrote {written} bytes over its image, and may {self.spec.limits.disk}")
         elif self._too_much():
             with self.lock:
                 for killed in self.running.values():

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,8 @@ WORK, HOME = "/work", "/home/box"
 _ROOT_HOME = "/root"
 _ROOT_POWERS = ["CHOWN", "DAC_OVERRIDE", "FOWNER"]
 """What root needs for files of other owners: nothing else of root's is given."""
+_LAYER_EVERY = 2.0
+"""Seconds between two looks at how much was written over an image."""
 _NOBODY = 65534
 _SHARED_MEMORY = 64_000_000
 _PATIENCE, _FIRST = 30.0, 5.0
@@ -85,12 +88,19 @@ class Container:
     """The keeper of one box."""
 
     def __init__(
-        self, container: str, first: int, variables: Mapping[str, str], workdir: str = ""
+        self,
+        container: str,
+        first: int,
+        variables: Mapping[str, str],
+        workdir: str = "",
+        layer: str = "",
     ) -> None:
-        """`workdir`: the folder of the image that it works in."""
+        """`workdir`: the folder of the image that it works in; `layer`: where this machine has what
+        it writes over the image, if that can be told."""
         self.container, self.first, self.variables = container, first, variables
         self.workdir = workdir or WORK
         self.home = _ROOT_HOME if workdir else HOME
+        self.layer, self.measured, self.bytes = layer, time.monotonic(), 0
         self.holders = (0, first)
         self.ticks = started(first)
         self.cgroup = _cgroup(first)
@@ -117,6 +127,17 @@ class Container:
         """Bytes of everyone that are not files."""
         count = _count(self.cgroup / "memory.stat", "total_rss")  # version 1 of control groups
         return count or _count(self.cgroup / "memory.stat", "anon")
+
+    def written(self) -> int:
+        """Bytes of the files written over the image, looked at now and then; 0 if nobody knows."""
+        if self.layer and time.monotonic() > self.measured + _LAYER_EVERY:
+            with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
+                told = subprocess.run(
+                    ["du", "-sxB1", self.layer], capture_output=True, timeout=_FIRST, check=False
+                )
+                self.bytes = int(told.stdout.split(b"\t")[0])
+            self.measured = time.monotonic()
+        return self.bytes
 
     def renew(self, files: bool) -> bool:
         """The engine mounts nothing anew in a container that runs."""
@@ -213,7 +234,9 @@ def _launch(spec: BoxSpec, folder: Path, channel: Channel, user: int) -> Contain
         variables = dict(each.split("=", 1) for each in sheet["Config"]["Env"] or () if "=" in each)
         for ours in ("HOME", "HOSTNAME"):
             variables.pop(ours, None)
-        keeper = Container(name, int(sheet["State"]["Pid"]), variables, spec.workdir)
+        keeper = Container(
+            name, int(sheet["State"]["Pid"]), variables, spec.workdir, _layer(spec, sheet)
+        )
         channel.connect(keeper.alive)
     except engine.Silent:
         raise
@@ -221,6 +244,11 @@ def _launch(spec: BoxSpec, folder: Path, channel: Channel, user: int) -> Contain
         engine.remove(name)
         raise SandboxError(f"no docker box: {problem}") from problem
     return keeper
+
+
+def _layer(spec: BoxSpec, sheet: Mapping[str, Any]) -> str:
+    place = str(((sheet.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir") or "")
+    return place if spec.workdir and os.access(place, os.R_OK) else ""
 
 
 def _labels(folder: Path) -> dict[str, str]:
@@ -242,12 +270,16 @@ def _host_config(spec: BoxSpec, folder: Path, user: int) -> dict[str, Any]:
     limits = spec.limits
     owner = f"uid={user},gid={user}"
     sizes = f"rw,exec,nosuid,nodev,size={limits.disk},nr_inodes={max(10_000, limits.disk // 4096)}"
-    memory = _memory(limits)
+    memory = _memory(limits, 0 if spec.workdir else 3)
     mounts = {INSIDE: folder / "control"}
-    folders = {"/tmp": f"{sizes},mode=1777"}
+    folders: dict[str, str] = {}
     if not spec.workdir:
         mounts |= {"/etc/passwd": folder / "passwd", "/etc/group": folder / "group"}
-        folders |= {WORK: f"{sizes},mode=755,{owner}", HOME: f"{sizes},mode=755,{owner}"}
+        folders = {
+            WORK: f"{sizes},mode=755,{owner}",
+            HOME: f"{sizes},mode=755,{owner}",
+            "/tmp": f"{sizes},mode=1777",
+        }
     return {
         "auto_remove": True,
         "mounts": [
@@ -269,9 +301,9 @@ def _host_config(spec: BoxSpec, folder: Path, user: int) -> dict[str, Any]:
     }
 
 
-def _memory(limits: Limits) -> int:
+def _memory(limits: Limits, folders: int) -> int:
     """What the kernel allows: files in memory count too, and must not be able to starve the box.
 
     What the processes hold beside them is seen by `Box.watch`.
     """
-    return limits.memory + 3 * limits.disk + min(limits.disk, _SHARED_MEMORY)
+    return limits.memory + folders * limits.disk + min(limits.disk, _SHARED_MEMORY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import Any
 import pytest
 from images_made import base_image, engine, test_image
 
-from foldgym.containers import BoxSpec, available, find, open_box
+from foldgym.containers import BoxSpec, Limits, available, find, open_box
+from foldgym.containers.box import Box
+from foldgym.containers.docker import Container
+from foldgym.containers.sandbox import MB
 from foldgym.envs.swe.checking import check_task
 from foldgym.envs.swe.grading import grade, start_tree
 from foldgym.envs.swe.miniatures import miniatures
@@ -21,7 +25,7 @@ from foldgym.envs.swe.rows.repository import read_repository, write_repository
 from foldgym.envs.swe.task import SweTask, save_tasks
 from foldgym.envs.swe.verdict import Grade, Reason
 from foldgym.envs.swe.world import Swe
-from foldgym.errors import UserError
+from foldgym.errors import SandboxError, UserError
 from foldgym.tools import call
 
 __all__ = ["base_image", "engine", "test_image"]
@@ -102,6 +106,25 @@ def test_a_box_works_in_its_image_and_leaves_it_alone(task: SweTask):
         assert fresh.exec("git status --porcelain -uno").stdout == b""
     with pytest.raises(UserError, match="has no folder '/nowhere'"):
         open_box(BoxSpec(image=TAG, workdir="/nowhere"), "docker")
+
+
+@pytest.mark.docker
+def test_what_is_written_over_an_image_is_limited(task: SweTask):
+    limits = Limits(disk=20 * MB)
+    with open_box(BoxSpec(image=TAG, workdir="/testbed", limits=limits), "docker") as box:
+        assert isinstance(box, Box)
+        assert isinstance(box.keeper, Container)
+        layer = box.keeper.layer
+        if not layer:
+            pytest.skip("this engine does not tell where a box's files lie, or not to us")
+        assert box.exec("head -c 5000000 /dev/zero > /tmp/a").ok
+        flood = "for i in {1..10}; do head -c 9000000 /dev/zero > /var/$i; sleep 1; done"
+        with pytest.raises(SandboxError, match="bytes over its image, and may 20000000"):
+            box.exec(flood)
+    until = time.monotonic() + 30
+    while Path(layer).exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not Path(layer).exists()
 
 
 @pytest.mark.docker
