@@ -30,9 +30,9 @@ class SweTask:
     folder), with `files` over it and the patch `bug` applied; without archive and files it is what
     `image` holds in `workdir`. `image` is a backend's image (for docker a tag, for bubblewrap the
     folder of a root file system); `recipe` names the one in `containers/images/` that makes it.
-    `workdir` is empty for the box's own working folder. `tests` are hidden: they come into the
-    grading box last, over whatever lies there. `base_commit` is only told on. `split` is empty, or
-    what the source says; `timeout` are seconds for the test command.
+    `workdir` is a folder of a docker image to work in, or empty for the box's own. `tests` are
+    hidden: they come into the grading box last, over whatever lies there. `base_commit` is only
+    told on. `split` is empty, or what the source says; `timeout` are seconds for the test command.
     """
 
     id: str
