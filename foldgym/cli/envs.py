@@ -187,15 +187,16 @@ def _env(args: argparse.Namespace) -> Env:
 
 
 def _names(args: argparse.Namespace, boxes: bool = True) -> list[str]:
-    """Those that were named, or all; without `boxes` only the ones that need no sandbox."""
+    """Those that were named, or all; without `boxes` no sandboxes and no browsers."""
     from foldgym.envs.registry import specs
 
     if args.env:
         return args.env
-    ready = [spec.name for spec in specs(ready=True) if boxes or not spec.sandbox]
+    ready = [spec.name for spec in specs(ready=True) if boxes or not (spec.sandbox or spec.browser)]
     for spec in specs():
-        if spec.sandbox and not boxes:
-            console.note(f"{spec.name} is left out: name it, for every episode takes a sandbox")
+        if (spec.sandbox or spec.browser) and not boxes:
+            takes = "sandbox" if spec.sandbox else "browser"
+            console.note(f"{spec.name} is left out: name it, for every episode takes a {takes}")
         elif spec.name not in ready:
             needs = "a sandbox (foldgym sandbox doctor)" if spec.sandbox else ""
             needs = needs or f"pip install 'foldgym[{spec.extra}]'"

@@ -19,6 +19,7 @@ from foldgym.testing.contracts import Finding, check_env, fuzz_messages
 from foldgym.types import Step, Tool
 
 NAMES = [each.name for each in specs(ready=True)]
+SLOW = {each.name for each in specs() if each.sandbox or each.extra == "browser"}
 HOSTILE = 20_000
 
 
@@ -41,11 +42,14 @@ def test_promises_are_kept(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.slow
 def test_hostile_messages(name: str) -> None:
-    """20,000 of them: each becomes an observation that can be written as UTF-8."""
+    """20,000 of them (300 where each takes a box, a page or a picture): each becomes an observation that can
+    be written as UTF-8.
+    """
+    count = 300 if name in SLOW else HOSTILE
     env = make(name)
     env.reset(seed=0)
     answered = episodes = 0
-    for action in fuzz_messages(1, HOSTILE, env.tools):
+    for action in fuzz_messages(1, count, env.tools):
         step = env.step(action)
         assert step.observation
         assert step.observation in env.observation_space
@@ -57,8 +61,8 @@ def test_hostile_messages(name: str) -> None:
             episodes += 1
             env.reset(seed=episodes)
     env.close()
-    assert answered >= HOSTILE
-    assert episodes > HOSTILE / 100
+    assert answered >= count
+    assert episodes > count / 100
 
 
 TRACE = """

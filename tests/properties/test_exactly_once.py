@@ -24,7 +24,8 @@ from foldgym.types import Budget, EnvHandle, Group, Memory, Request, Reward, Sam
 WORLDS = sorted(
     spec.name
     for spec in registry.specs(ready=True)
-    if spec.name.startswith("foldgym/") and not spec.sandbox  # a box each takes minutes
+    if spec.name.startswith("foldgym/")
+    and not (spec.sandbox or spec.browser)  # a box or page for each episode takes minutes
 )
 RENDERERS = {"compact": CompactRenderer, "chatml": ChatMLRenderer}
 VARIANTS: dict[str, list[Callable[[], Memory]]] = {
