@@ -42,8 +42,8 @@ def test_promises_are_kept(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.slow
 def test_hostile_messages(name: str) -> None:
-    """20,000 of them (300 where each takes a box, a page or a picture): each becomes an observation that can
-    be written as UTF-8.
+    """20,000 of them, 300 where each takes a box, a page or a picture: each becomes an observation
+    that can be written as UTF-8.
     """
     count = 300 if name in SLOW else HOSTILE
     env = make(name)
