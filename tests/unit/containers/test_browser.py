@@ -47,7 +47,8 @@ def test_a_site_answers_without_a_port() -> None:
 
 
 @pytest.mark.slow
-def test_sixteen_contexts_in_parallel_share_no_cookies() -> None:
+def test_sixteen_contexts_in_parallel_share_no_cookies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOLDGYM_BROWSER_CONTEXTS", "64")  # other tests may still hold some
     together = threading.Barrier(16)
 
     def episode(number: int) -> tuple[str, str]:
