@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shlex
-import shutil
 import threading
 import time
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from foldgym.containers.channel import MARK, TICK, Channel, Job, Output, Running
-from foldgym.containers.processes import end_all, now, started
+from foldgym.containers.processes import end_all, now, remove_tree, started
 from foldgym.containers.sandbox import MB, BoxSpec, End, Result, Snapshot
 from foldgym.errors import SandboxError, UserError
 
@@ -278,7 +277,7 @@ class Box:
             self.ended, self.gone = True, self.gone or why
         self.keeper.close()
         self.channel.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_tree(self.folder)
 
     def close(self) -> None:
         """See `Sandbox.close`."""

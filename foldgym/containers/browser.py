@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from foldgym.containers import process
 from foldgym.containers.gateway import Gateway, Site
 from foldgym.containers.labels import Label, held_by, new_label, save
-from foldgym.containers.processes import end_all, parent
+from foldgym.containers.processes import end_all, parent, remove_tree
 from foldgym.containers.reaper import reap
 from foldgym.errors import FoldgymError, MissingExtra, SandboxError, UserError
 
@@ -297,7 +297,7 @@ class _Chromium:
         for seat in list(self.seats):
             seat.end(why)
         end_all(self._members)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_tree(self.folder)
         if self.tmp >= 0:
             os.close(self.tmp)
 

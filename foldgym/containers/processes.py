@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -109,3 +110,17 @@ def end_all(members: Callable[[], set[int]], seconds: float = 5.0) -> bool:
             send(each, signal.SIGKILL)
         time.sleep(0.002)
     return not {each for each in members() if started(each)}
+
+
+def remove_tree(folder: Path, seconds: float = 3.0) -> bool:
+    """Remove a folder of processes that were just killed; False if it stays.
+
+    What a killed process was writing may appear after its folder was listed: then it is listed
+    again, for up to `seconds`.
+    """
+    until = time.monotonic() + seconds
+    while True:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists() or time.monotonic() > until:
+            return not folder.exists()
+        time.sleep(0.01)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from foldgym.containers import engine as engines
 from foldgym.containers import process, trees
 from foldgym.containers.labels import Label, load, state_folder
-from foldgym.containers.processes import boot_id, end_all, everyone, namespace, started
+from foldgym.containers.processes import (
+    boot_id,
+    end_all,
+    everyone,
+    namespace,
+    remove_tree,
+    started,
+)
 from foldgym.errors import FoldgymError
 
 
@@ -98,6 +104,6 @@ def reap(engine: bool = True) -> list[Found]:
                 engines.remove(each.container or f"foldgym-{each.label.id}")
         except FoldgymError:
             continue
-        shutil.rmtree(each.folder, ignore_errors=True)
+        remove_tree(each.folder)
     trees.clear()
     return orphans
