@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from foldgym.trainers.wiring import Actor, Worlds
 
 WORLDS = {"foldgym/FictionalSearch-v0": "fictional", "foldgym/PyDocsSearch-v0": "pydocs"}
-TASKS, SMOKE_TASKS = 512, 128  # held-out tasks per world and measurement
+TASKS, SMOKE_TASKS = 512, 48  # held-out tasks per world and measurement
 # A smoke run shows that everything works together; it is too short to promise a gain.
-SMOKE_CLONE = ("sft.steps=280", "tokenizer.episodes=1000")
-SMOKE_TRAIN = ("train.steps=12", "train.checkpoint_every=6", "train.eval_every=6")
+SMOKE_CLONE = ("sft.steps=200", "tokenizer.episodes=1000")
+SMOKE_TRAIN = ("train.steps=6", "train.checkpoint_every=3", "train.eval_every=6")
 
 
 def run_demo(parser: argparse.ArgumentParser, words: list[str]) -> int:
     """The main job, end to end; its results are in the output folder."""
     parser.add_argument("--seed", type=int, default=0, help="of everything (0)")
     parser.add_argument("--output", default="runs/demo", help="folder of the results (runs/demo)")
-    parser.add_argument("--smoke", action="store_true", help="a short run of about 90 seconds")
+    parser.add_argument("--smoke", action="store_true", help="a short run of about a minute")
     parser.add_argument("--threads", type=at_least(1), default=2, help="of torch (2)")
     args = parser.parse_args(words)
     try:

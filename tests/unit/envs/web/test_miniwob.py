@@ -119,8 +119,8 @@ def test_an_expert_solves_its_task(world: MiniWoB, name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(EXPERTS))
 def test_an_expert_solves_95_of_100(world: MiniWoB, name: str) -> None:
-    solved = sum(play(world, name, seed) for seed in range(60))
-    assert solved >= 57, f"{solved} of 60"
+    solved = sum(play(world, name, seed) for seed in range(20))
+    assert solved >= 19, f"{solved} of 20"
 
 
 # ---------------------------------------------------------------- rewards and time
