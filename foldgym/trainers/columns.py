@@ -113,7 +113,7 @@ class Columns:
 
     def _frozen(self) -> Reader:
         model = copy.deepcopy(self.reader.model).requires_grad_(False)
-        return Reader(model, self.reader.temperature)
+        return Reader(model, self.reader.temperature, self.reader.layout)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from foldgym.errors import NotFinite
 from foldgym.seeding import generator
-from foldgym.trainers.batch import Whole, minibatches, split, take
+from foldgym.trainers.batch import Whole, minibatches, take
 from foldgym.trainers.columns import SCALE, Columns, Mismatch, Select, surveyed
 from foldgym.trainers.losses.needs import needs_of
 from foldgym.trainers.losses.tokens import LOG_RATIO_LIMIT, TokenLoss, Tokens
@@ -146,7 +146,7 @@ class TorchLearner:
         try:
             limit = self.optim.microbatch_tokens
             batch = surveyed(self.loss, self.needs, self.reader, batch, self.updates, limit)
-            for rows in split(batch, limit, self.whole):
+            for rows in self.reader.parts(batch, limit, self.whole):
                 part = take(batch, rows)
                 if part.weight_BT.any():
                     self._backward(part, tally)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from foldgym.errors import NotFinite
-from foldgym.trainers.batch import split, take
+from foldgym.trainers.batch import Whole, take
+from foldgym.trainers.layout import Layout, Padded, Sheet
 from foldgym.trainers.losses.tokens import Tokens
 from foldgym.types import Batch
 
@@ -33,30 +34,33 @@ class Reader:
 
     The output head runs only where a token is trained, which for agents is a small part of a row.
     Some models scale or cap what their head returns; whether this one does is tried once, and if
-    so the head runs everywhere.
+    so the head runs everywhere. `layout` says how rows become forward passes.
     """
 
-    def __init__(self, model: Any, temperature: float = 1.0) -> None:
+    def __init__(self, model: Any, temperature: float = 1.0, layout: Layout | None = None) -> None:
         if not temperature > 0:
             raise ValueError(f"log-probs need a temperature above 0, not {temperature}")
         self.model, self.temperature = model, temperature
+        self.layout = layout or Padded()
         self.model.eval()  # dropout would part the learner's log-probs from the sampler's
         self._plain_head = self._head_is_plain()
 
     def read(self, batch: Batch, step: int = 0, entropy_gradient: bool = False) -> Reading:
         """One forward pass. Raises `NotFinite` that names the trajectory of a bad log-prob."""
-        rows, columns = np.nonzero(batch.weight_BT)
-        device = self.model.device
-        row_N, column_N = (torch.as_tensor(x, device=device) for x in (rows, columns))
-        ids_N = torch.as_tensor(batch.ids_BT[rows, columns], device=device)
-        logits_NV = self._logits(batch, row_N, column_N - 1)
-        logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
-        all_NV = torch.log_softmax(logits_NV / self.temperature, dim=-1)
-        logp_N = all_NV.gather(1, ids_N.unsqueeze(1)).squeeze(1)
-        check_finite("log-prob", logp_N, batch, rows)
+        sheet = self.layout.lay(batch, self.model.device)
+        ids_U = torch.as_tensor(sheet.ids_U, device=self.model.device)
+        logits_UV = self._logits(sheet)
+        logits_UV = logits_UV.to(torch.promote_types(logits_UV.dtype, torch.float32))
+        all_UV = torch.log_softmax(logits_UV / self.temperature, dim=-1)
+        logp_N = _back(all_UV.gather(1, ids_U.unsqueeze(1)).squeeze(1), sheet)
+        check_finite("log-prob", logp_N, batch, np.nonzero(batch.weight_BT)[0])
         with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
-            entropy_N = -(all_NV.exp() * all_NV).sum(-1)
+            entropy_N = _back(-(all_UV.exp() * all_UV).sum(-1), sheet)
         return Reading(flat(batch, logp_N, step), entropy_N)
+
+    def parts(self, batch: Batch, max_tokens: int, whole: Whole = "row") -> list[list[int]]:
+        """Row numbers of micro-batches in which the model computes at most `max_tokens` ids."""
+        return self.layout.parts(batch, max_tokens, whole)
 
     def logprobs(self, batch: Batch, max_tokens: int) -> Floats:
         """Log-probs [B, T] at the trained tokens, 0 elsewhere: a column for `Batch.extra`."""
@@ -66,7 +70,7 @@ class Reader:
     def scores(self, batch: Batch, max_tokens: int) -> tuple[Floats, Floats]:
         """Log-probs and entropies [B, T] at the trained tokens, 0 elsewhere."""
         logp_BT, entropy_BT = np.zeros(batch.ids_BT.shape), np.zeros(batch.ids_BT.shape)
-        for rows in split(batch, max_tokens):
+        for rows in self.parts(batch, max_tokens):
             part = take(batch, rows)
             if not part.weight_BT.any():
                 continue
@@ -80,8 +84,8 @@ class Reader:
     @torch.no_grad()
     def hidden(self, batch: Batch) -> Tensor:
         """The last hidden state [N, D] from which each trained id is sampled."""
-        rows, columns = np.nonzero(batch.weight_BT)
-        return self.model.base_model(**self._inputs(batch)).last_hidden_state[rows, columns - 1]
+        sheet = self.layout.lay(batch, self.model.device)
+        return _back(self._states(sheet), sheet)
 
     @torch.no_grad()
     def last_state(self, ids: Sequence[int]) -> Floats:
@@ -90,25 +94,21 @@ class Reader:
         state_D = self.model.base_model(input_ids=row, use_cache=False).last_hidden_state[0, -1]
         return state_D.double().cpu().numpy()
 
-    def _logits(self, batch: Batch, row_N: Tensor, at_N: Tensor) -> Tensor:
-        """Logits [N, V] after the ids at (row, at): what predicts the id at (row, at + 1)."""
-        inputs = self._inputs(batch)
+    def _logits(self, sheet: Sheet) -> Tensor:
+        """Logits [U, V] of what predicts the ids of a sheet."""
         if not self._plain_head:
-            return self.model(**inputs).logits[row_N, at_N]
-        hidden_BTD = self.model.base_model(**inputs).last_hidden_state
-        return self.model.get_output_embeddings()(hidden_BTD[row_N, at_N])
+            return self.model(**sheet.inputs).logits[self._where(sheet)]
+        return self.model.get_output_embeddings()(self._states(sheet))
 
-    def _inputs(self, batch: Batch) -> dict[str, Any]:
+    def _states(self, sheet: Sheet) -> Tensor:
+        """The hidden states [U, D] that predict the ids of a sheet."""
+        return self.model.base_model(**sheet.inputs).last_hidden_state[self._where(sheet)]
+
+    def _where(self, sheet: Sheet) -> tuple[Tensor, Tensor]:
         device = self.model.device
-        ids_BT = torch.as_tensor(batch.ids_BT, device=device)
-        length_B = torch.as_tensor(batch.length_B, device=device)
-        position_T = torch.arange(ids_BT.shape[1], device=device)
-        return {
-            "input_ids": ids_BT,
-            "attention_mask": (position_T < length_B[:, None]).to(torch.int64),
-            "position_ids": position_T.expand_as(ids_BT),
-            "use_cache": False,
-        }
+        return torch.as_tensor(sheet.row_U, device=device), torch.as_tensor(
+            sheet.at_U, device=device
+        )
 
     @torch.no_grad()
     def _head_is_plain(self) -> bool:
@@ -116,6 +116,13 @@ class Reader:
         hidden = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
         head = self.model.get_output_embeddings()(hidden)
         return torch.allclose(head, self.model(input_ids=ids, use_cache=False).logits)
+
+
+def _back(values_U: Tensor, sheet: Sheet) -> Tensor:
+    """From the ids of a sheet to the trained ids of its batch."""
+    if sheet.back_N is None:
+        return values_U
+    return values_U.index_select(0, torch.as_tensor(sheet.back_N, device=values_U.device))
 
 
 def flat(batch: Batch, logp_N: Tensor, step: int = 0) -> Tokens:

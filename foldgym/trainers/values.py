@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from foldgym.errors import NotFinite
 from foldgym.trainers.advantages.gae import finished, value_targets
-from foldgym.trainers.batch import make_batch, split, take
+from foldgym.trainers.batch import make_batch, take
 from foldgym.trainers.reading import Reader
 from foldgym.trainers.samplers.slots import Pick
 from foldgym.types import Batch, Group, Ids, Json, Request
@@ -61,7 +61,7 @@ class ValueHead:
     def values(self, batch: Batch) -> Floats:
         """V [B, T] before each trained id, 0 elsewhere."""
         out_BT = np.zeros(batch.ids_BT.shape)
-        for rows in split(batch, self.max_tokens):
+        for rows in self.reader.parts(batch, self.max_tokens):
             part = take(batch, rows)
             where = np.nonzero(part.weight_BT)
             values_N = self.layer(self._hidden(part)).squeeze(-1)
@@ -108,7 +108,7 @@ class ValueHead:
     def _features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         hidden: list[Tensor] = []
         targets: list[Tensor] = []
-        for rows in split(batch, self.max_tokens):
+        for rows in self.reader.parts(batch, self.max_tokens):
             part = take(batch, rows)
             hidden.append(self._hidden(part))
             targets.append(torch.as_tensor(part.advantage_BT[np.nonzero(part.weight_BT)]))
