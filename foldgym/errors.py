@@ -6,7 +6,8 @@
     |   |-- UnknownName      no such environment, memory, advantage, ...; names the nearest
     |   |-- MissingExtra     an optional dependency is missing; names the command that mends it
     |   |-- CheckpointError  a checkpoint is missing, torn or of another kind
-    |   `-- DataError        a file could not be read or written
+    |   |-- DataError        a file could not be read or written
+    |   `-- EngineDown       an engine does not start, or does not stay up
     |-- Failure              ours, on ONE trajectory: retried, never scored, never in a baseline
     |   |-- EnvTimeout       an environment call outlived its budget and was killed
     |   |-- EnvCrashed       an environment raised, or its process died
@@ -15,7 +16,8 @@
     `-- Bug                  a broken promise inside foldgym or a plug-in: stops the run, loudly
         |-- RewardError      a reward raised or returned no finite number
         |-- MemoryFault      a memory broke its contract (orphan, rewrite not declared, ...)
-        `-- NotFinite        a loss, gradient or log-prob is NaN or infinite: weights stay untouched
+        |-- NotFinite        a loss, gradient or log-prob is NaN or infinite: weights stay untouched
+        `-- WeightsDiffer    an engine samples with other weights than those that are trained
 
 A model's mistake (bad JSON, unknown tool, failing command) is none of these: it is an observation.
 """
@@ -68,6 +70,10 @@ class DataError(UserError):
     """A file could not be read or written."""
 
 
+class EngineDown(UserError):
+    """An engine does not start, or does not stay up."""
+
+
 class Failure(FoldgymError):
     """Our failure on one trajectory: retried within a budget, never scored 0."""
 
@@ -102,3 +108,7 @@ class MemoryFault(Bug):
 
 class NotFinite(Bug):
     """A loss, gradient or log-prob is NaN or infinite."""
+
+
+class WeightsDiffer(Bug):
+    """An engine's log-probs are not those of the weights that are trained."""

@@ -32,4 +32,10 @@ def cut(
     if not stopped(len(said.ids)):
         return said
     end = next(end for end in range(1, len(said.ids) + 1) if stopped(end))
-    return replace(said, ids=said.ids[:end], logprobs=said.logprobs[:end], finish=Finish.MARKER)
+    return replace(
+        said,
+        ids=said.ids[:end],
+        logprobs=said.logprobs[:end],
+        versions=said.versions[:end],
+        finish=Finish.MARKER,
+    )

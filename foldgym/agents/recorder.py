@@ -75,11 +75,11 @@ class _Open:
     logprobs: list[float] = field(default_factory=list[float])
     versions: list[int] = field(default_factory=list[int])
 
-    def grow(self, ids: Ids, turn: int, logprobs: tuple[float, ...], version: int) -> None:
+    def grow(self, ids: Ids, turn: int, logprobs: tuple[float, ...], versions: Ids) -> None:
         self.token_ids += ids
         self.turn_ids += [turn] * len(ids)
         self.logprobs += logprobs
-        self.versions += [version] * len(ids)
+        self.versions += versions
 
 
 class Recorder:
@@ -106,7 +106,7 @@ class Recorder:
         trainable: bool = True,
         may_rewrite: bool = True,
     ) -> None:
-        """Record one sampler call. `said.logprobs` has one entry per sampled id.
+        """Record one sampler call. `said.logprobs` has one entry per id, as have its `versions`.
 
         Raises `MemoryFault` when the context dropped recorded ids although the memory promised
         never to rewrite (`may_rewrite=False`).
@@ -114,6 +114,11 @@ class Recorder:
         if len(said.ids) != len(said.logprobs):
             raise MemoryFault(
                 f"turn {turn}: {len(said.ids)} sampled ids but {len(said.logprobs)} log-probs"
+            )
+        versions = said.versions or (said.version,) * len(said.ids)
+        if len(versions) != len(said.ids):
+            raise MemoryFault(
+                f"turn {turn}: {len(said.ids)} sampled ids but {len(versions)} versions"
             )
         key = (lineage, trainable)
         segment = self._open.get(key)
@@ -130,8 +135,8 @@ class Recorder:
         if segment is None:
             segment = self._open[key] = _Open()
         added = context[len(segment.token_ids) :]
-        segment.grow(added, -1, (0.0,) * len(added), -1)
-        segment.grow(said.ids, turn, said.logprobs, said.version)
+        segment.grow(added, -1, (0.0,) * len(added), (-1,) * len(added))
+        segment.grow(said.ids, turn, said.logprobs, versions)
 
     def freeze(self) -> tuple[Segment, ...]:
         """All segments, closed ones first, in the order in which they were opened."""

@@ -1,5 +1,6 @@
 """Run files: strict TOML with dotted overrides, and plug-ins by name or import path."""
 
+from foldgym.config.engines import EngineSection
 from foldgym.config.models import (
     AdvantageSection,
     AlgorithmSection,
@@ -32,6 +33,7 @@ from foldgym.config.runs import Run, SftRun, TrainRun, asks_aux, given
 __all__ = [
     "AdvantageSection",
     "AlgorithmSection",
+    "EngineSection",
     "EnvSection",
     "KlSection",
     "LossSection",

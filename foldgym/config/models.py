@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Count: TypeAlias = Annotated[int, Field(ge=0)]
 Positive: TypeAlias = Annotated[int, Field(ge=1)]
@@ -25,11 +25,19 @@ class Section(BaseModel):
 
 
 class Use(Section):
-    """A plug-in: `use` is a short name or "module:attr"; `kwargs` are all the other keys."""
+    """A plug-in: `use` is a short name or "module:attr"; `kwargs` are all the other keys.
+
+    A text alone is its `use`.
+    """
 
     model_config = ConfigDict(extra="allow")
 
     use: Name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"use": value} if isinstance(value, str) else value
 
     @property
     def kwargs(self) -> dict[str, Any]:

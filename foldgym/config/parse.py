@@ -72,6 +72,12 @@ def dump(run: Run) -> str:
 # ---------------------------------------------------------------- overrides
 
 
+class _Said(str):
+    """A text that an override gave."""
+
+    __slots__ = ()
+
+
 def _override(table: dict[str, Any], text: str) -> None:
     key, equals, raw = text.partition("=")
     parts = [part.strip() for part in key.split(".")]
@@ -87,13 +93,18 @@ def _override(table: dict[str, Any], text: str) -> None:
                 here.append(following)
             here = here[position]
         else:
+            if isinstance(here.get(part), _Said):  # an earlier override named a plug-in
+                here[part] = {"use": str(here[part])}
             here = here.setdefault(part, following)
         if not isinstance(here, (dict, list)):
             raise ConfigError(f"override {text!r}: {where} is {here!r}, not a section")
     value = parse_value(raw.strip())
+    value = _Said(value) if isinstance(value, str) else value
     if isinstance(here, list):
         position = _position(here, parts[-1], text)
         here[position : position + 1] = [value]
+    elif isinstance(value, _Said) and isinstance(section := here.get(parts[-1]), dict):
+        section["use"] = value  # as `Use` reads a text; the options stay
     else:
         here[parts[-1]] = value
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from foldgym.config.engines import SAMPLES_ELSEWHERE, EngineSection
 from foldgym.config.models import (
     AlgorithmSection,
     Count,
@@ -80,6 +81,7 @@ class TrainRun(Run):
     """`foldgym train`: a policy, worlds, and how the one learns from the others."""
 
     policy: PolicySection
+    engine: EngineSection = EngineSection()
     memory: MemorySection = MemorySection()
     store: StoreSection = StoreSection()
     scaffold: ScaffoldSection = ScaffoldSection()
@@ -99,6 +101,8 @@ class TrainRun(Run):
         yield from _memory_inert(self.memory)
         yield from _store_inert(self.store, self.memory, self.scaffold)
         yield from _optimiser_inert("optim", self.optim)
+        if self.engine.use in SAMPLES_ELSEWHERE:
+            yield "policy.batching", f"engine.use = {self.engine.use!r} samples in its own process"
         if self.aux is not None:
             yield "aux.renderer", "the auxiliary policy reads what the policy's renderer writes"
             own = any(":" in section.use for section in (self.memory, self.scaffold))

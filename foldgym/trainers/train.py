@@ -7,6 +7,7 @@ runs/NAME/
     trajectories.jsonl      every episode (schema: `foldgym.records`)
     checkpoints/step-N/     see `foldgym.trainers.checkpoint`
     store.json              what the memory keeps, as of the newest checkpoint
+    engine/                 logs and served weights of an engine that runs elsewhere
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from foldgym.agents.engines.models import load_policy, write_policy
+from foldgym.agents.engines.models import load_policy
 from foldgym.agents.evaluate import evaluate, tasks
 from foldgym.agents.rollout import Rollout, Score, rollout
 from foldgym.config import Run, TrainRun, dump, load, plug
@@ -45,6 +46,7 @@ from foldgym.trainers.values import ValueHead, ValuePredictor
 from foldgym.trainers.wiring import (
     Actor,
     Worlds,
+    engaged,
     how_to_play,
     load_actor,
     load_aux,
@@ -98,6 +100,7 @@ async def improve(job: Job, progress: Progress | None = None) -> None:
             metrics |= job.store.merge(played)
         batch, found = job.credit.batch(groups, job.step)
         metrics |= found | job.learner.update(batch) | job.sampler.update(groups, rejected)
+        metrics |= await job.actor.publish()
         clock.lap("update")
         if plan.eval_every and (step % plan.eval_every == 0 or step == plan.steps):
             metrics |= await held_out(job)
@@ -125,7 +128,7 @@ async def collect(job: Job, step: int) -> tuple[list[Group], list[Group], list[G
         nonlocal rounds
         seed = derive_seed(job.run.seed, "rollout", step, rounds)
         rounds += 1
-        policy = job.actor.policy
+        policy = job.actor.sampler
         groups = await rollout(requests, job.mix.open, policy, how, seed, job.score)
         if job.rubric.needs:
             limit = job.run.optim.microbatch_tokens
@@ -153,7 +156,7 @@ async def held_out(job: Job) -> dict[str, float]:
     ]
     seed = derive_seed(run.seed, "evaluate")
     report, _ = await evaluate(
-        requests, job.held_out.open, job.actor.policy, job.playing, seed, job.score
+        requests, job.held_out.open, job.actor.judged, job.playing, seed, job.score
     )
     found: dict[str, float] = {}
     for env, result in report.envs.items():
@@ -205,7 +208,7 @@ def build(run: TrainRun, folder: Path, found: checkpoint.Checkpoint | None = Non
         run.policy if found is None else run.policy.model_copy(update={"path": str(found.path)})
     )
     torch.manual_seed(derive_seed(run.seed, "torch"))
-    actor = load_actor(section)
+    actor = engaged(load_actor(section), run, folder)
     rubric = make_rubric(run.reward)
     check_rewards(rubric)
     learner = learner_of(parts, actor)
@@ -302,9 +305,7 @@ def save(job: Job) -> Path:
     return checkpoint.save(
         job.folder / CHECKPOINTS,
         job.step,
-        lambda path: write_policy(
-            path, actor.policy.model, actor.tokenizer, actor.renderer_name, {"step": job.step}
-        ),
+        lambda path: actor.write(path, {"step": job.step}),
         {
             "sampler": job.sampler.state(),
             "offsets": job.log.offsets(),
@@ -322,8 +323,12 @@ def save(job: Job) -> Path:
 
 
 def _drive(job: Job, progress: Progress | None) -> Path:
+    async def run() -> None:
+        async with job.actor:
+            await improve(job, progress)
+
     try:
-        asyncio.run(improve(job, progress))
+        asyncio.run(run())
     finally:
         job.log.close()
     return job.folder

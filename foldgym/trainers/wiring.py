@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from foldgym.agents.engines.models import load_policy
+from foldgym.agents.engines.engine import ENGINES, Engine, Trainee
+from foldgym.agents.engines.models import load_policy, write_policy
 from foldgym.agents.engines.tokenizer import Tokenizer
 from foldgym.agents.engines.torch_engine import TorchPolicy
 from foldgym.agents.renderers import RENDERERS, Renderer, make_renderer
@@ -23,6 +24,7 @@ from foldgym.config import (
     RolloutSection,
     ScaffoldSection,
     StoreSection,
+    TrainRun,
     plug,
 )
 from foldgym.envs import registry
@@ -30,7 +32,7 @@ from foldgym.envs.worker import open_worker
 from foldgym.errors import CheckpointError, ConfigError, UnknownName
 from foldgym.memory import MEMORIES, Store
 from foldgym.trainers.checkpoint import latest
-from foldgym.types import Budget, EnvHandle, Memory, Policy, Request, Sampling
+from foldgym.types import Budget, EnvHandle, Json, Memory, Policy, Request, Sampling
 
 _TURNS = 32  # where neither the run nor the environment sets a limit
 
@@ -117,12 +119,45 @@ def check_notes(sections: Sequence[EnvSection], memory: Memory) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """A policy of this process with all that belongs to it."""
+    """A policy of this process with all that belongs to it, the engine that samples included.
+
+    async with actor:
+        ...  # actor.sampler plays, and learners change actor.policy
+        await actor.publish()
+    """
 
     policy: TorchPolicy
     tokenizer: Tokenizer
     renderer: Renderer
     renderer_name: str
+    engine: Engine | None = None
+
+    @property
+    def sampler(self) -> Policy:
+        """Who plays the rollouts: the policy itself, or the engine in its place."""
+        return self.policy if self.engine is None else self.engine.sampler
+
+    @property
+    def judged(self) -> Policy:
+        """Whose success on held-out tasks counts."""
+        return self.policy if self.engine is None else self.engine.judged
+
+    def write(self, folder: Path, metadata: Mapping[str, Json] | None = None) -> None:
+        """Writes the policy's files into a new folder, as in a checkpoint."""
+        write_policy(folder, self.policy.model, self.tokenizer, self.renderer_name, metadata)
+
+    async def publish(self) -> dict[str, float]:
+        """The weights changed: from now on the sampler has them. Returns numbers about it."""
+        return {} if self.engine is None else await self.engine.publish()
+
+    async def __aenter__(self) -> Actor:
+        if self.engine is not None:
+            await self.engine.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self.engine is not None:
+            await self.engine.stop()
 
 
 def load_actor(section: PolicySection) -> Actor:
@@ -141,6 +176,24 @@ def load_actor(section: PolicySection) -> Actor:
         )
     model = saved.model.to(device=section.device, dtype=getattr(torch, section.dtype))
     return make_actor(model, saved.tokenizer, name, section.batching)
+
+
+def engaged(actor: Actor, run: TrainRun, folder: Path) -> Actor:
+    """The actor with the engine of `[engine]`, which keeps its files in `folder`; not started.
+
+    Raises `UnknownName`, or `ConfigError` for its options.
+    """
+    trainee = Trainee(
+        actor.policy,
+        actor.renderer,
+        actor.write,
+        folder / "engine",
+        run.rollout.temperature,
+        run.policy.dtype,
+        run.policy.device,
+    )
+    make = plug("engine", run.engine, ENGINES, "engine")
+    return replace(actor, engine=make(trainee))
 
 
 def policy_folder(path: str | Path) -> Path:

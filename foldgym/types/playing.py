@@ -48,6 +48,7 @@ class Prompt:
 class Completion:
     """Sampled ids (the end token included), one log-prob each, and the weights that sampled them.
 
+    `versions` has one entry per id where the weights changed on the way; else it is empty.
     A policy without tokens (scripted, chat API) leaves `ids` empty and gives a `message`.
     """
 
@@ -56,6 +57,7 @@ class Completion:
     version: int = 0
     finish: Finish = Finish.STOP
     message: Message | None = None
+    versions: Ids = ()
 
 
 class Session(Protocol):

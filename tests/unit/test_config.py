@@ -74,6 +74,8 @@ def test_defaults_are_those_of_the_demo() -> None:
         ("algorithm.loss.clip=0.28", lambda run: run.algorithm.loss.kwargs["clip"] == 0.28),
         ("reward.terms.0.name=exact_match", lambda run: run.reward.terms[0].name == "exact_match"),
         ("memory.turns=3", lambda run: run.memory.kwargs == {"turns": 3}),
+        ("engine=vllm", lambda run: (run.engine.use, run.engine.kwargs) == ("vllm", {})),
+        ("engine.use=vllm", lambda run: (run.engine.use, run.engine.kwargs) == ("vllm", {})),
     ],
 )  # fmt: skip
 def test_overrides(override: str, read: Any) -> None:
@@ -87,6 +89,14 @@ def test_later_overrides_win_and_lists_may_be_indexed() -> None:
         ("foldgym/GuessNumber-v0", 0.5),
         ("b", 3.0),
     ]
+
+
+def test_a_text_for_a_plug_in_is_its_name_and_leaves_its_options() -> None:
+    named = parse(TrainRun, TRAIN, ["memory=window", "memory.turns=3"])
+    assert (named.memory.use, named.memory.kwargs) == ("window", {"turns": 3})
+    assert parse(TrainRun, TRAIN, ["memory.turns=3", "memory=window"]) == named
+    assert parse(TrainRun, 'algorithm.loss = "gspo"' + TRAIN).algorithm.loss.use == "gspo"
+    assert "envs" in refused(TrainRun, TRAIN, "policy.path=a", "policy.path.use=b", "envs=3")
 
 
 def test_load_names_the_file(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Reads log-probs of given ids in plain forward passes: no cache, no sampling, temperature 1."""
+"""Reads log-probs of given ids in plain forward passes: no cache, no sampling."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from foldgym.types import Ids
 _LOGITS = 1 << 26  # numbers in the logits of one pass, at most (256 MiB in fp32)
 
 
-def score(model: Any, pairs: Sequence[tuple[Ids, Ids]], pad_id: int) -> list[tuple[float, ...]]:
+def score(
+    model: Any, pairs: Sequence[tuple[Ids, Ids]], pad_id: int, temperature: float = 1.0
+) -> list[tuple[float, ...]]:
     """log p(target[t] | prompt + target[:t]) for each (prompt, target), in the order given.
 
     Every prompt holds at least one id, else `ValueError`. Rows are batched by length and padded on
@@ -33,13 +35,13 @@ def score(model: Any, pairs: Sequence[tuple[Ids, Ids]], pad_id: int) -> list[tup
             logits_BWV = model(input_ids=ids_BW.to(device), use_cache=False).logits
             for place, logits_WV in zip(places, logits_BWV, strict=True):
                 prompt, target = pairs[place]
-                scores[place] = _read(logits_WV[len(prompt) - 1 :], target)
+                scores[place] = _read(logits_WV[len(prompt) - 1 :], target, temperature)
     return scores
 
 
-def _read(logits_TV: Tensor, target: Ids) -> tuple[float, ...]:
+def _read(logits_TV: Tensor, target: Ids, temperature: float) -> tuple[float, ...]:
     exact = torch.float32 if logits_TV.device.type == "mps" else torch.float64
-    logprobs_TV = torch.log_softmax(logits_TV[: len(target)].to(exact), dim=-1)
+    logprobs_TV = torch.log_softmax(logits_TV[: len(target)].to(exact) / temperature, dim=-1)
     chosen_T1 = torch.tensor(target, device=logits_TV.device).unsqueeze(1)
     return tuple(logprobs_TV.gather(1, chosen_T1).squeeze(1).tolist())
 

@@ -95,14 +95,16 @@ class TorchPolicy:
         """log p(target | prompt) at temperature 1, one per target id."""
         return self.score([(prompt, target)])[0]
 
-    def score(self, pairs: Sequence[tuple[Ids, Ids]]) -> list[tuple[float, ...]]:
-        """`logprobs` of many (prompt, target) pairs at once."""
+    def score(
+        self, pairs: Sequence[tuple[Ids, Ids]], temperature: float = 1.0
+    ) -> list[tuple[float, ...]]:
+        """`logprobs` of many (prompt, target) pairs at once, at any temperature above 0."""
         longest = max((len(prompt) + len(target) for prompt, target in pairs), default=0)
         if longest > self.max_positions:
             raise EngineError(
                 f"{longest} ids to score, but the model has {self.max_positions} positions"
             )
-        return scoring.score(self.model, pairs, self.pad_id)
+        return scoring.score(self.model, pairs, self.pad_id, temperature)
 
     def score_trees(self, trees: Sequence[Tree]) -> list[list[tuple[float, ...]]]:
         """Log-probs at temperature 1 of what might be said at places of long texts.

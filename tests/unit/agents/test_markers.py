@@ -27,7 +27,8 @@ decode = RENDERER.tokenizer.decode
 
 def said(text: str) -> Completion:
     ids = tuple(text.encode())
-    return Completion(ids, tuple(-0.1 * k for k in range(len(ids))), 3)
+    logprobs = tuple(-0.1 * k for k in range(len(ids)))
+    return Completion(ids, logprobs, 3, versions=tuple(range(len(ids))))
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ def test_a_completion_ends_with_the_id_that_completes_a_stop(
     found = cut(said(text), ["<f>"], decode, tuple(earlier.encode()))
     assert decode(found.ids) == kept
     assert found.logprobs == said(text).logprobs[: len(kept)]
-    assert found.version == 3
+    assert (found.version, found.versions) == (3, tuple(range(len(kept))))
     assert (found.finish is Finish.MARKER) == (kept != "go on")
 
 

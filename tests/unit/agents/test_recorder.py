@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from foldgym.agents.recorder import Recorder, encode_view
@@ -26,6 +28,14 @@ def test_a_context_that_grew_extends_the_segment() -> None:
     assert segment.logprobs == (0.0, 0.0, -0.3, -0.4, 0.0, -0.6)
     assert segment.versions == (-1, -1, 5, 5, -1, 7)
     assert segment.trained == 3
+
+
+def test_weights_may_change_within_a_completion() -> None:
+    recorder = Recorder()
+    recorder.call((1, 2), replace(said(3, 4, 5), versions=(5, 5, 6)), 0)
+    assert recorder.freeze()[0].versions == (-1, -1, 5, 5, 6)
+    with pytest.raises(MemoryFault, match="turn 1: 1 sampled ids but 2 versions"):
+        recorder.call((1, 2, 3, 4, 5), replace(said(7), versions=(6, 6)), 1)
 
 
 def test_a_context_that_changed_opens_a_segment_in_which_old_ids_are_context() -> None:
