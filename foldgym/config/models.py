@@ -224,6 +224,7 @@ class Optimiser(Section):
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     floor: Fraction = 0.05
     clip: Rate = 1.0  # largest gradient norm
+    logprob_chunk: Count = 2048  # trained tokens whose logits are held at once; 0: all
 
 
 class OptimSection(Optimiser):

@@ -113,7 +113,8 @@ class Columns:
 
     def _frozen(self) -> Reader:
         model = copy.deepcopy(self.reader.model).requires_grad_(False)
-        return Reader(model, self.reader.temperature, self.reader.layout)
+        reader = self.reader
+        return Reader(model, reader.temperature, reader.layout, reader.chunk)
 
 
 @torch.no_grad()

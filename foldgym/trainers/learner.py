@@ -74,8 +74,9 @@ class TorchLearner:
         self.kl, self.kl_coef, self.entropy, self.seed = kl, kl_coef, entropy, seed
         self.needs = needs_of(loss)
         self.whole: Whole = whole or self.needs.whole
-        self.reader = Reader(policy.model, temperature)
-        self.reference = None if reference is None else Reader(reference, temperature)
+        chunk = optim.logprob_chunk
+        self.reader = Reader(policy.model, temperature, chunk=chunk)
+        self.reference = None if reference is None else Reader(reference, temperature, chunk=chunk)
         self.columns = Columns(
             self.reader,
             self.needs,

@@ -30,6 +30,7 @@ class Optim:
     microbatch_tokens: int = 16384
     epochs: int = 1
     minibatches: int = 1
+    logprob_chunk: int = 2048
 
     def rate(self, step: int) -> float:
         """The learning rate of optimiser step `step`, counted from 0."""

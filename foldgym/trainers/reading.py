@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from foldgym.errors import NotFinite
 from foldgym.trainers.batch import Whole, take
+from foldgym.trainers.heads import form_of, read_hidden, read_logits
 from foldgym.trainers.layout import Layout, Padded, Sheet
 from foldgym.trainers.losses.tokens import Tokens
 from foldgym.types import Batch
@@ -29,33 +30,72 @@ class Reading(NamedTuple):
     entropy_N: Tensor
 
 
+class Scorer(nn.Module):
+    """A causal model as one function, from what it reads to log-probs at the trained tokens.
+
+    It is a module so that whatever wraps modules (FSDP) sees every use of the model's weights. The
+    head runs only where a token is trained, which for agents is a small part of a row, and
+    `chunk` tokens at a time; a head of no form that we know (`heads.form_of`) runs everywhere.
+    """
+
+    def __init__(self, model: Any, temperature: float, chunk: int = 0) -> None:
+        super().__init__()
+        self.model, self.temperature, self.chunk = model, temperature, chunk
+        self.form = form_of(model)
+
+    def forward(
+        self,
+        inputs: Mapping[str, Any],
+        row_N: Tensor,
+        at_N: Tensor,
+        ids_N: Tensor,
+        entropy_gradient: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probs of `ids_N` and entropies [N] behind the ids at (row, at) of the inputs."""
+        if self.form is None:
+            logits_NV = self.model(**inputs).logits[row_N, at_N]
+            return read_logits(logits_NV, ids_N, self.temperature, entropy_gradient)
+        hidden_ND = self.model.base_model(**inputs).last_hidden_state[row_N, at_N]
+        return read_hidden(
+            hidden_ND,
+            self.model.get_output_embeddings(),
+            ids_N,
+            self.form,
+            temperature=self.temperature,
+            chunk=self.chunk,
+            entropy_gradient=entropy_gradient,
+        )
+
+
 class Reader:
     """Reads a causal language model at the sampling temperature.
 
-    The output head runs only where a token is trained, which for agents is a small part of a row.
-    Some models scale or cap what their head returns; whether this one does is tried once, and if
-    so the head runs everywhere. `layout` says how rows become forward passes.
+    `layout` says how rows become forward passes. Logits are there for at most `chunk` trained
+    tokens at a time (0: for all of them).
     """
 
-    def __init__(self, model: Any, temperature: float = 1.0, layout: Layout | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        temperature: float = 1.0,
+        layout: Layout | None = None,
+        chunk: int = 0,
+    ) -> None:
         if not temperature > 0:
             raise ValueError(f"log-probs need a temperature above 0, not {temperature}")
-        self.model, self.temperature = model, temperature
+        self.model, self.temperature, self.chunk = model, temperature, chunk
         self.layout = layout or Padded()
         self.model.eval()  # dropout would part the learner's log-probs from the sampler's
-        self._plain_head = self._head_is_plain()
+        self.scorer: Callable[..., tuple[Tensor, Tensor]] = Scorer(model, temperature, chunk)
 
     def read(self, batch: Batch, step: int = 0, entropy_gradient: bool = False) -> Reading:
         """One forward pass. Raises `NotFinite` that names the trajectory of a bad log-prob."""
         sheet = self.layout.lay(batch, self.model.device)
         ids_U = torch.as_tensor(sheet.ids_U, device=self.model.device)
-        logits_UV = self._logits(sheet)
-        logits_UV = logits_UV.to(torch.promote_types(logits_UV.dtype, torch.float32))
-        all_UV = torch.log_softmax(logits_UV / self.temperature, dim=-1)
-        logp_N = _back(all_UV.gather(1, ids_U.unsqueeze(1)).squeeze(1), sheet)
+        row_U, at_U = self._where(sheet)
+        logp_U, entropy_U = self.scorer(sheet.inputs, row_U, at_U, ids_U, entropy_gradient)
+        logp_N, entropy_N = _back(logp_U, sheet), _back(entropy_U, sheet)
         check_finite("log-prob", logp_N, batch, np.nonzero(batch.weight_BT)[0])
-        with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
-            entropy_N = _back(-(all_UV.exp() * all_UV).sum(-1), sheet)
         return Reading(flat(batch, logp_N, step), entropy_N)
 
     def parts(self, batch: Batch, max_tokens: int, whole: Whole = "row") -> list[list[int]]:
@@ -85,7 +125,8 @@ class Reader:
     def hidden(self, batch: Batch) -> Tensor:
         """The last hidden state [N, D] from which each trained id is sampled."""
         sheet = self.layout.lay(batch, self.model.device)
-        return _back(self._states(sheet), sheet)
+        states = self.model.base_model(**sheet.inputs).last_hidden_state
+        return _back(states[self._where(sheet)], sheet)
 
     @torch.no_grad()
     def last_state(self, ids: Sequence[int]) -> Floats:
@@ -94,28 +135,11 @@ class Reader:
         state_D = self.model.base_model(input_ids=row, use_cache=False).last_hidden_state[0, -1]
         return state_D.double().cpu().numpy()
 
-    def _logits(self, sheet: Sheet) -> Tensor:
-        """Logits [U, V] of what predicts the ids of a sheet."""
-        if not self._plain_head:
-            return self.model(**sheet.inputs).logits[self._where(sheet)]
-        return self.model.get_output_embeddings()(self._states(sheet))
-
-    def _states(self, sheet: Sheet) -> Tensor:
-        """The hidden states [U, D] that predict the ids of a sheet."""
-        return self.model.base_model(**sheet.inputs).last_hidden_state[self._where(sheet)]
-
     def _where(self, sheet: Sheet) -> tuple[Tensor, Tensor]:
         device = self.model.device
         return torch.as_tensor(sheet.row_U, device=device), torch.as_tensor(
             sheet.at_U, device=device
         )
-
-    @torch.no_grad()
-    def _head_is_plain(self) -> bool:
-        ids = torch.arange(4, device=self.model.device)[None]
-        hidden = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-        head = self.model.get_output_embeddings()(hidden)
-        return torch.allclose(head, self.model(input_ids=ids, use_cache=False).logits)
 
 
 def _back(values_U: Tensor, sheet: Sheet) -> Tensor:

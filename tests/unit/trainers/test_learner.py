@@ -7,6 +7,7 @@ import torch
 from foldgym.errors import NotFinite
 from foldgym.trainers.advantages import dr_grpo
 from foldgym.trainers.batch import make_batch
+from foldgym.trainers.heads import Form
 from foldgym.trainers.learner import TorchLearner
 from foldgym.trainers.losses import k2, k3, policy_gradient, ppo_clip
 from foldgym.trainers.optim import Optim
@@ -53,8 +54,9 @@ def slow_logprobs(model, batch, temperature):
 def test_log_probs_are_those_of_each_row_alone(by_hand, temperature, plain):
     policy, batch = by_hand.tiny(), batch_of(by_hand)
     reader = Reader(policy.model, temperature)
-    assert reader._plain_head
-    reader._plain_head = plain
+    assert reader.scorer.form == Form()
+    if not plain:
+        reader.scorer.form = None
     expected = slow_logprobs(policy.model, batch, temperature)
     assert reader.logprobs(batch, 10**6) == pytest.approx(expected, abs=1e-12)
     assert reader.logprobs(batch, 1) == pytest.approx(expected, abs=1e-12)
