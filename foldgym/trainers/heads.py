@@ -143,7 +143,8 @@ class _Chunked(torch.autograd.Function):
         return logp_N, entropy_N
 
     @staticmethod
-    def backward(ctx: Any, by_logp_N: Tensor, by_entropy_N: Tensor) -> Any:
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        by_logp_N, by_entropy_N = grad_outputs
         hidden_ND, weight_VD, bias_V, ids_N = ctx.saved_tensors
         form, temperature, chunk, entropy_gradient = ctx.options
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
