@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging
 
+from foldgym.agents.engines.templates import folder_settings
 from foldgym.agents.engines.tokenizer import Tokenizer, load_tokenizer
 from foldgym.errors import CheckpointError, DataError, UnknownName
 from foldgym.types import Json
@@ -105,7 +106,7 @@ def write_policy(
     folder.mkdir(parents=True, exist_ok=True)
     with _quiet():
         model.save_pretrained(folder)
-    tokenizer.save(folder)
+    tokenizer.save(folder, folder_settings(renderer, tokenizer))
     files = {path.name: fingerprint(path) for path in sorted(folder.iterdir()) if path.is_file()}
     sheet = {
         "format": FORMAT,

@@ -17,7 +17,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from foldgym.errors import CheckpointError, ConfigError, DataError, UnknownName
-from foldgym.types import Ids
+from foldgym.types import Ids, Json
 
 CONTROLS = ("<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>", "<|end|>")
 CHATML_CONTROLS = ("<|im_start|>", "<|im_end|>")
@@ -106,8 +106,11 @@ class Tokenizer:
                 parts += [self._names[number] for number in run]
         return "".join(parts)
 
-    def save(self, folder: str | Path) -> None:
-        """Write `tokenizer.json` and `tokenizer_config.json`, as `AutoTokenizer` reads them."""
+    def save(self, folder: str | Path, more: Mapping[str, Json] | None = None) -> None:
+        """Write `tokenizer.json` and `tokenizer_config.json`, as `AutoTokenizer` reads them.
+
+        `more` are further settings, such as a chat template (`engines.templates`).
+        """
         folder = Path(folder)
         settings: dict[str, object] = {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -116,6 +119,7 @@ class Tokenizer:
         }
         roles = (("pad_token", "<|pad|>"), ("eos_token", "<|end|>"))
         settings |= {role: name for role, name in roles if name in self._controls}
+        settings |= more or {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "tokenizer.json").write_text(self._backend.to_str(), encoding="utf-8")

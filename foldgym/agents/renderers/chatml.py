@@ -12,7 +12,7 @@ from foldgym.types import Ids, Message, Role, Tool
 
 _TOOL_CALL = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
 _THINK = re.compile(r"\A\s*<think>(.*?)(?:</think>|\Z)\s*", re.DOTALL)
-_TOOLS_INTRO = (
+TOOLS_INTRO = (
     "You may call these tools. Write each call as a JSON object with `name` and `arguments` "
     "between <tool_call> and </tool_call>.\n<tools>\n"
 )
@@ -37,7 +37,7 @@ class ChatMLRenderer:
         shown = list(messages)
         if tools:
             lines = [json.dumps({"type": "function", "function": _schema(tool)}) for tool in tools]
-            text = _TOOLS_INTRO + "\n".join(lines) + "\n</tools>"
+            text = TOOLS_INTRO + "\n".join(lines) + "\n</tools>"
             if shown and shown[0].role == "system":
                 text = shown.pop(0).text + "\n\n" + text
             shown.insert(0, Message("system", text))
