@@ -45,7 +45,11 @@ class Seat:
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """One completion in the making; it may become `limit` tokens long."""
+    """One completion in the making; it may become `limit` tokens long.
+
+    `version` are the weights that it is sampled by now, `versions` those of each of its ids.
+    `seated` is false while a decoder has yet to take it up, or has to again.
+    """
 
     seat: Seat
     prompt: Ids
@@ -53,11 +57,18 @@ class Row:
     limit: int
     ids: list[int] = field(default_factory=list[int])
     logprobs: list[float] = field(default_factory=list[float])
+    versions: list[int] = field(default_factory=list[int])
     version: int = 0
+    seated: bool = False
     finish: Finish | None = None
     error: str = ""
     cause: Exception | None = None
     dropped: bool = False  # nobody waits for it any more
+
+    @property
+    def context(self) -> Ids:
+        """All that the next id depends on."""
+        return (*self.prompt, *self.ids)
 
     @property
     def over(self) -> bool:
@@ -83,8 +94,9 @@ class Counters:
 class Decoder(Protocol):
     """Computes prompts and samples, many rows at a time.
 
-    `admit` takes up rows and samples their first token, `step` one more for every live row; both
-    return the rows that ended thereby. `forget` drops all rows and everything held.
+    `admit` takes up rows and samples their next token, `step` one more for every live row; both
+    return the rows that ended thereby. `forget` drops all rows and everything held; a row that was
+    dropped half-way may be admitted again and goes on from its last id.
     """
 
     counters: Counters
@@ -189,6 +201,7 @@ class RowSampler:
             else:
                 row.ids.append(token)
                 row.logprobs.append(logprob)
+                row.versions.append(row.version)
                 self.counters.decoded += 1
                 if token in self._stops:
                     row.finish = Finish.STOP

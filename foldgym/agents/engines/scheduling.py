@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -70,6 +71,10 @@ class Scheduler(Protocol):
 
     def advance(self, version: int) -> None:
         """The weights changed; nothing held is true any more."""
+        ...
+
+    def swap(self, version: int, change: Callable[[], None]) -> None:
+        """Change the weights now, between two tokens; rows in the making go on under them."""
         ...
 
 
@@ -131,6 +136,11 @@ class Rounds:
         """The weights changed."""
         self._version = version
         self._decoder.forget()
+
+    def swap(self, version: int, change: Callable[[], None]) -> None:
+        """Change the weights between two rounds: call it in the event loop, where rounds run."""
+        change()
+        self.advance(version)
 
     def _news(self) -> None:
         loop = _running()
@@ -198,7 +208,8 @@ class Stream:
         self._max_batch = max_batch
         self._version = version
         self._news = threading.Condition()
-        self._busy = threading.Lock()  # held by whoever uses the decoder
+        self._busy = threading.Lock()  # held by whoever uses the decoder or changes its weights
+        self._holds = 0  # how many want it; a lock alone would let the thread take it every time
         self._open: dict[tuple[int, int], asyncio.AbstractEventLoop | None] = {}
         self._arrived: list[Ticket] = []
         self._running: list[Ticket] = []
@@ -235,19 +246,46 @@ class Stream:
 
     def advance(self, version: int) -> None:
         """The weights changed. Raises `Bug` while rows are being sampled."""
-        with self._busy:
+        with self._pause():
             running = sum(not ticket.row.over for ticket in self._running)
             if running:
                 raise Bug(
                     f"advance() while {running} sessions are sampling: their tokens would come "
-                    "from two sets of weights; change weights only when no session waits"
+                    "from weights half-way; change weights only when no session waits, or in swap()"
                 )
             self._version = version
             self._decoder.forget()
 
+    def swap(self, version: int, change: Callable[[], None]) -> None:
+        """Change the weights between two decode steps, which wait for it.
+
+        What was computed under the old ones is dropped: every row that is being sampled computes
+        its context anew with its next token.
+        """
+        with self._pause():
+            change()
+            self._version = version
+            self._decoder.forget()
+            for ticket in self._running:
+                ticket.row.seated = False
+
+    @contextmanager
+    def _pause(self) -> Generator[None]:
+        with self._news:
+            self._holds += 1
+        try:
+            with self._busy:
+                yield
+        finally:
+            with self._news:
+                self._holds -= 1
+                self._news.notify()
+
     def _work(self) -> None:
         while True:
             with self._news:
+                while self._holds:
+                    self._news.wait()
                 self._running = [ticket for ticket in self._running if not ticket.row.over]
                 while not self._arrived and not self._running:
                     for key in _orphans(self._open):
@@ -258,21 +296,22 @@ class Stream:
                     self._news.wait(_IDLE_SECONDS)
                 room = self._max_batch - len(self._running)
                 taken, self._arrived = self._arrived[:room], self._arrived[room:]
-                taken = [ticket for ticket in taken if not ticket.row.dropped]
-                self._running += taken
+                self._running += [ticket for ticket in taken if not ticket.row.dropped]
             with self._busy:
-                self._advance_rows([ticket.row for ticket in taken])
+                self._advance_rows()
             for ticket in self._running:
                 if ticket.row.over:
                     _tell(ticket)
 
-    def _advance_rows(self, arrived: list[Row]) -> None:
+    def _advance_rows(self) -> None:
+        rows = [ticket.row for ticket in self._running if not ticket.row.over]
+        arrived = [row for row in rows if not row.seated]
         for row in arrived:
-            row.version = self._version
+            row.version, row.seated = self._version, True
         try:
             if arrived:
                 self._decoder.admit(arrived)
-            elif self._running:
+            else:
                 self._decoder.step()
         except Exception as error:  # a forward pass failed: every row of the batch is lost
             _lose((ticket.row for ticket in self._running), error)

@@ -174,14 +174,15 @@ class SlotDecoder(RowSampler):
     # ------------------------------------------------------------ forward passes
 
     def _prefill(self, rows: Sequence[Row]) -> Tensor:
-        """Compute what the seats do not hold of their prompts; logits [B, V] after each."""
+        """Compute what the seats do not hold of their contexts; logits [B, V] after each."""
         chunks: list[Ids] = []
         for row in rows:
-            kept = shared_prefix(row.seat.held, row.prompt)
+            context = row.context
+            kept = shared_prefix(row.seat.held, context)
             del row.seat.held[kept:]
-            chunks.append(row.prompt[kept:])
+            chunks.append(context[kept:])
             self.counters.reused += kept
-            self.counters.prefilled += len(row.prompt) - kept
+            self.counters.prefilled += len(context) - kept
         widths = stages([len(chunk) for chunk in chunks])
         left = sum(widths)
         logits_BV = torch.empty(0)

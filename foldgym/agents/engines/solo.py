@@ -44,12 +44,13 @@ class SoloDecoder(RowSampler):
             ended: list[Row] = []
             for row in rows:
                 seat = self._seats.setdefault(row.seat.key, row.seat)
-                kept = shared_prefix(seat.held, row.prompt)
+                context = row.context
+                kept = shared_prefix(seat.held, context)
                 if kept < len(seat.held):
                     seat.held, seat.cache, kept = [], None, 0
                 self.counters.reused += kept
-                self.counters.prefilled += len(row.prompt) - kept
-                ended += self._advance(row, row.prompt[kept:])
+                self.counters.prefilled += len(context) - kept
+                ended += self._advance(row, context[kept:])
             self._rows += rows
             return ended
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import count
 from typing import Any, Literal
@@ -84,6 +84,15 @@ class TorchPolicy:
         new = self._version + 1 if version is None else version
         self._scheduler.advance(new)
         self._version = new
+
+    def swap(self, change: Callable[[], None], version: int) -> None:
+        """Has `change` set weights number `version`, between two tokens of whatever is sampled.
+
+        Sessions that wait go on under the new weights and their completions say which id came from
+        which. Call it in the event loop: scores are read there, and rounds run there.
+        """
+        self._scheduler.swap(version, change)
+        self._version = version
 
     def open(self, seed: int, env: EnvHandle | None = None) -> Session:
         """A session whose random stream is `seed`'s; `env` is not looked at."""
@@ -182,7 +191,9 @@ class TorchSession:
             self._waits = False
             self._scheduler.withdraw(ticket)
         finish = row.finish or Finish.LENGTH
-        return Completion(tuple(row.ids), tuple(row.logprobs), row.version, finish)
+        mixed = tuple(row.versions) if len(set(row.versions)) > 1 else ()
+        ids, logprobs = tuple(row.ids), tuple(row.logprobs)
+        return Completion(ids, logprobs, row.version, finish, versions=mixed)
 
     def close(self) -> None:
         """Give back what the session holds; closing twice does nothing."""

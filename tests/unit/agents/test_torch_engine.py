@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -228,6 +229,59 @@ def test_weights_must_not_change_while_rows_are_sampled() -> None:
     policy._decoder._stops = frozenset()  # type: ignore[attr-defined]
     asyncio.run(interfere())
     assert policy.version == 0
+
+
+@pytest.mark.parametrize("batching", BATCHING)
+@pytest.mark.parametrize("make", [qwen, windowed, mistral], ids=["slots", "windowed", "solo"])
+def test_weights_swapped_half_way_sample_what_their_version_says(
+    make: Callable[[], Any], batching: str
+) -> None:
+    """Every log-prob is that of the weights named beside it, on all ids before it."""
+    policy = engine(make(), batching)
+    policy._decoder._stops = frozenset()  # type: ignore[attr-defined]
+    kept = [copy.deepcopy(policy.model)]
+
+    def change() -> None:
+        with torch.no_grad():
+            for weight in policy.model.parameters():
+                weight *= 0.9
+        kept.append(copy.deepcopy(policy.model))
+
+    async def talk(seed: int) -> list[tuple[Ids, Completion]]:
+        session = policy.open(seed)
+        prompt, said = tuple(range(5, 25 + seed)), list[tuple[Ids, Completion]]()
+        for turn in range(3):
+            completion = await session.sample(Prompt(prompt), Sampling(1.0, 12 + seed))
+            said.append((prompt, completion))
+            prompt = (*prompt, *completion.ids, 7, 8 + turn)
+        session.close()
+        return said
+
+    async def play() -> list[list[tuple[Ids, Completion]]]:
+        talks = [asyncio.create_task(talk(seed)) for seed in range(4)]
+        for version in (1, 2, 3):
+            goal = policy.counters()["decoded"] + 20
+            while policy.counters()["decoded"] < goal and not all(task.done() for task in talks):
+                await asyncio.sleep(0)
+            policy.swap(change, version)
+        return await asyncio.gather(*talks)
+
+    spoken = [pair for talk in asyncio.run(play()) for pair in talk]
+    assert policy.version == 3
+    for prompt, said in spoken:
+        versions = said.versions or (said.version,) * len(said.ids)
+        assert list(versions) == sorted(versions)
+        assert versions[-1] == said.version
+        for version in set(versions):
+            want = reference(kept[version], prompt, said.ids, 1.0)
+            at = np.array(versions) == version
+            np.testing.assert_allclose(np.array(said.logprobs)[at], want[at], atol=1e-5)
+    seen = {version for _, said in spoken for version in (*said.versions, said.version)}
+    assert len(seen) > 1
+    if batching == "rounds":  # a round is over before anybody can change weights
+        assert not any(said.versions for _, said in spoken)
+    else:
+        assert any(said.versions for _, said in spoken)
 
 
 def test_a_model_in_training_samples_without_dropout_and_trains_on() -> None:
