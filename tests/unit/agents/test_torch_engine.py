@@ -62,7 +62,7 @@ def test_logprobs_are_those_of_a_plain_forward_pass(
     make: Callable[[], Any], decoder: type, temperature: float, batching: str
 ) -> None:
     policy = engine(make(), batching)
-    assert type(policy._decoder) is decoder
+    assert type(policy._decoder) is decoder  # type: ignore[attr-defined]
     talks = together(policy, range(9), sampling=Sampling(temperature, 6))
     for talk in talks:
         for prompt, said in zip(talk.prompts, talk.completions, strict=True):
