@@ -74,11 +74,12 @@ def test_the_score_counts_the_rest_alone() -> None:
 
 
 def test_prefill_refuses() -> None:
-    for options, said in (
+    wrong: tuple[tuple[dict[str, Any], str], ...] = (
         ({"fraction": 0.5, "left": 2}, "not both"),
         ({"left": -1}, "0 .all turns. or more, not -1"),
         ({"fraction": 1.5}, "fraction must be from 0 to 1, not 1.5"),
-    ):
+    )
+    for options, said in wrong:
         with pytest.raises(UserError, match=said):
             Prefill(made(ARITHMETIC), **options)
 
