@@ -100,7 +100,7 @@ class TrainRun(Run):
         yield from super().inert()
         yield from _memory_inert(self.memory)
         yield from _store_inert(self.store, self.memory, self.scaffold)
-        yield from _optimiser_inert("optim", self.optim)
+        yield from _optimiser_inert("optim", self.optim, self.policy)
         if self.engine.use in SAMPLES_ELSEWHERE:
             yield "policy.batching", f"engine.use = {self.engine.use!r} samples in its own process"
         if self.aux is not None:
@@ -153,6 +153,7 @@ class TrainRun(Run):
                 "rollout.temperature: 0 plays every member of a group alike, so nothing can be "
                 "learned; it must be above 0"
             )
+        _check_dtype(self.policy)
         advantage = self.algorithm.advantage
         alone = advantage.kwargs.get("singleton") != "raw"
         if self.train.group_size == 1 and advantage.use in GROUP_ADVANTAGES and alone:
@@ -184,7 +185,7 @@ class SftRun(Run):
     def inert(self) -> Inert:
         """Options that have no effect with the chosen parts, each with its reason."""
         yield from super().inert()
-        yield from _optimiser_inert("sft", self.sft)
+        yield from _optimiser_inert("sft", self.sft, self.policy)
         if self.memory is not None:
             yield from _memory_inert(self.memory)
         if not self.sft.trajectories:
@@ -204,6 +205,7 @@ class SftRun(Run):
             raise refuse(
                 "model: has no effect: [policy] continues from an existing model; remove one"
             )
+        _check_dtype(self.policy)
         shape = self.model
         if shape is not None and shape.heads % (shape.kv_heads or shape.heads):
             raise refuse(
@@ -294,9 +296,19 @@ def _unused(where: str, section: Use, off: str) -> Inert:
             yield f"{where}.{key}", f'{where}.use is "{off}"'
 
 
-def _optimiser_inert(where: str, optim: Optimiser) -> Inert:
+def _optimiser_inert(where: str, optim: Optimiser, policy: PolicySection | None) -> Inert:
     if optim.schedule == "constant":
         yield f"{where}.floor", f'{where}.schedule is "constant"'
+    if policy is None or policy.device.startswith("cpu"):
+        yield f"{where}.offload", "the policy is in the CPU's memory already"
+
+
+def _check_dtype(policy: PolicySection | None) -> None:
+    if policy is not None and policy.dtype == "float16":
+        raise refuse(
+            "policy.dtype: float16 is for policies that only sample: without loss scaling small "
+            'gradients vanish in it; train in "bfloat16" or "float32"'
+        )
 
 
 def _check_room(memory: MemorySection) -> None:

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from foldgym.errors import NotFinite
 from foldgym.seeding import generator
+from foldgym.trainers.activations import checkpoint_layers
 from foldgym.trainers.batch import Whole, minibatches, take
 from foldgym.trainers.columns import SCALE, Columns, Mismatch, Select, surveyed
 from foldgym.trainers.losses.needs import needs_of
 from foldgym.trainers.losses.tokens import LOG_RATIO_LIMIT, TokenLoss, Tokens
+from foldgym.trainers.masters import Masters, narrow
 from foldgym.trainers.optim import Optim, adamw
 from foldgym.trainers.reading import Reader, Reading, check_finite
 from foldgym.types import Batch
@@ -86,8 +88,16 @@ class TorchLearner:
             mismatch=mismatch,
             select=select,
         )
-        self.params: list[nn.Parameter] = [p for p in policy.model.parameters() if p.requires_grad]
-        self.optimizer = adamw(policy.model, optim)
+        if optim.checkpointing:
+            checkpoint_layers(policy.model)
+        named = [(name, p) for name, p in policy.model.named_parameters() if p.requires_grad]
+        self.names: list[str] = [name for name, _ in named]
+        self.params: list[nn.Parameter] = [p for _, p in named]  # that the optimiser moves
+        self.masters: Masters | None = None
+        if optim.offload or narrow(self.params):
+            self.masters = Masters(self.params, "cpu" if optim.offload else None)
+            self.params = self.masters.params
+        self.optimizer = adamw(self.params, optim)
         self.steps = self.skipped = self.updates = 0
 
     def update(self, batch: Batch) -> dict[str, float]:
@@ -131,11 +141,15 @@ class TorchLearner:
         """What a resumed run needs besides the weights."""
         optimizer = self.optimizer.state_dict()
         counts = {"steps": self.steps, "skipped": self.skipped, "updates": self.updates}
-        return {"optimizer": optimizer, "frozen": self.columns.state(), **counts}
+        masters = [] if self.masters is None else self.masters.state()
+        frozen = self.columns.state()
+        return {"optimizer": optimizer, "masters": masters, "frozen": frozen, **counts}
 
     def load(self, state: dict[str, Any]) -> None:
         """The inverse of `state`."""
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.masters is not None:
+            self.masters.load(state["masters"])
         self.columns.load(state["frozen"])
         self.steps, self.skipped, self.updates = (
             state[name] for name in ("steps", "skipped", "updates")
@@ -143,7 +157,7 @@ class TorchLearner:
 
     def _step(self, batch: Batch) -> dict[str, float]:
         tally = Tally()
-        self.optimizer.zero_grad(set_to_none=True)  # somebody else may have left gradients
+        self._forget_gradients()  # somebody else may have left some
         try:
             limit = self.optim.microbatch_tokens
             batch = surveyed(self.loss, self.needs, self.reader, batch, self.updates, limit)
@@ -159,8 +173,10 @@ class TorchLearner:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.optim.rate(self.steps)
             self.optimizer.step()
+            if self.masters is not None:
+                self.masters.publish()
         finally:
-            self.optimizer.zero_grad(set_to_none=True)
+            self._forget_gradients()
         self.steps += 1
         return tally.means() | {"grad_norm": norm}
 
@@ -184,8 +200,12 @@ class TorchLearner:
     def _weights(self) -> dict[str, Tensor]:
         return {name: x.detach().clone() for name, x in self.policy.model.state_dict().items()}
 
+    def _forget_gradients(self) -> None:
+        self.policy.model.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
+
     def _bad_gradient(self) -> str:
-        named = self.policy.model.named_parameters()
+        named = zip(self.names, self.params, strict=True)
         bad = [name for name, p in named if p.grad is not None and not p.grad.isfinite().all()]
         return f"{bad[0]} and {len(bad) - 1} more" if len(bad) > 1 else "".join(bad)
 

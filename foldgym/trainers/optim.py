@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +32,8 @@ class Optim:
     epochs: int = 1
     minibatches: int = 1
     logprob_chunk: int = 2048
+    checkpointing: bool = False
+    offload: bool = False
 
     def rate(self, step: int) -> float:
         """The learning rate of optimiser step `step`, counted from 0."""
@@ -43,9 +46,8 @@ class Optim:
         return self.lr * (self.floor + (1 - self.floor) * left)
 
 
-def adamw(model: nn.Module, optim: Optim) -> torch.optim.AdamW:
+def adamw(params: Sequence[nn.Parameter], optim: Optim) -> torch.optim.AdamW:
     """AdamW that decays matrices only, not norms and biases."""
-    params = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in params if p.ndim >= 2], "weight_decay": optim.weight_decay},
         {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},

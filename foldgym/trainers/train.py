@@ -257,8 +257,9 @@ def learner_of(parts: compose.Parts, actor: Actor) -> TorchLearner:
     steps = run.train.steps * run.optim.epochs * run.optim.minibatches
     reference = None
     if parts.needs_reference:
-        first = load_policy(policy_folder(run.policy.path)).model.requires_grad_(False)
-        reference = first.to(device=actor.policy.model.device, dtype=actor.policy.model.dtype)
+        model = actor.policy.model
+        first = load_policy(policy_folder(run.policy.path), model.device, model.dtype)
+        reference = first.model.requires_grad_(False)
     return TorchLearner(
         actor.policy,
         imitating(parts.loss) if run.replay.use == "spear" else parts.loss,

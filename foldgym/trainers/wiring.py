@@ -167,15 +167,14 @@ def load_actor(section: PolicySection) -> Actor:
     """
     if section.threads:
         torch.set_num_threads(section.threads)
-    saved = load_policy(policy_folder(section.path))
+    saved = load_policy(policy_folder(section.path), section.device, getattr(torch, section.dtype))
     name = section.renderer if section.renderer != "auto" else saved.renderer
     if not name:
         raise ConfigError(
             f"policy.renderer: {section.path} does not say which renderer it was trained with; "
             f"set one of: {', '.join(RENDERERS)}"
         )
-    model = saved.model.to(device=section.device, dtype=getattr(torch, section.dtype))
-    return make_actor(model, saved.tokenizer, name, section.batching)
+    return make_actor(saved.model, saved.tokenizer, name, section.batching)
 
 
 def engaged(actor: Actor, run: TrainRun, folder: Path) -> Actor:
@@ -224,16 +223,17 @@ def load_aux(section: PolicySection, renderer: Renderer) -> TorchPolicy:
     """
     if section.threads:
         torch.set_num_threads(section.threads)
-    saved, ours = load_policy(policy_folder(section.path)), renderer.tokenizer
+    dtype = getattr(torch, section.dtype)
+    saved = load_policy(policy_folder(section.path), section.device, dtype)
+    ours = renderer.tokenizer
     if not isinstance(ours, Tokenizer) or not ours.same_ids(saved.tokenizer):
         raise ConfigError(
             f"aux: the tokenizer of {section.path} is not the policy's, and both read the same "
             "ids; choose a policy that was trained with the same tokenizer"
         )
-    model = saved.model.to(device=section.device, dtype=getattr(torch, section.dtype))
     pad = ours.controls().get("<|pad|>", renderer.stop_ids[0])
     return TorchPolicy(
-        model,
+        saved.model,
         renderer.stop_ids,
         pad_id=pad,
         batching=section.batching,

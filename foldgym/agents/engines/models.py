@@ -149,10 +149,16 @@ def save_policy(
     return final
 
 
-def load_policy(path: str | Path, device: str | None = None) -> SavedPolicy:
+def load_policy(
+    path: str | Path,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> SavedPolicy:
     """Read a policy folder, foldgym's or any Hugging Face folder with a fast tokenizer.
 
-    Nothing is ever downloaded. Raises `CheckpointError`, one line that names what is wrong.
+    Weights get `dtype`, by default what the config says; tables such as those of rotary positions
+    keep theirs, as casting the whole model would not. Nothing is ever downloaded. Raises
+    `CheckpointError`, one line that names what is wrong.
     """
     folder = Path(path).absolute()
     _restore(folder)
@@ -167,7 +173,7 @@ def load_policy(path: str | Path, device: str | None = None) -> SavedPolicy:
     try:
         with _quiet():
             model, found = loader.from_pretrained(
-                folder, local_files_only=True, output_loading_info=True
+                folder, dtype=dtype or "auto", local_files_only=True, output_loading_info=True
             )
     except Exception as error:  # transformers raises many kinds for a damaged folder
         raise CheckpointError(f"the model in {path} cannot be read: {_line(error)}") from error

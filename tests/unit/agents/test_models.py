@@ -195,3 +195,10 @@ def test_a_foreign_folder_is_checked_without_our_sheet(
     with pytest.raises(CheckpointError, match=says) as caught:
         load_policy(saved)
     assert "\n" not in str(caught.value)
+
+
+def test_a_narrow_model_keeps_its_table_of_positions(saved):
+    """Angles of late positions would be wrong by whole turns in bf16."""
+    model = load_policy(saved, dtype=torch.bfloat16).model
+    assert next(model.parameters()).dtype == torch.bfloat16
+    assert model.model.rotary_emb.inv_freq.dtype == torch.float32
