@@ -13,6 +13,7 @@
     |   |-- EnvCrashed       an environment raised, or its process died
     |   |-- SandboxError     a sandbox could not be made, or is gone
     |   `-- EngineError      the engine could not sample
+    |       `-- ContextFull  the prompt is longer than the model takes: `Stop.MAX_CONTEXT`
     `-- Bug                  a broken promise inside foldgym or a plug-in: stops the run, loudly
         |-- RewardError      a reward raised or returned no finite number
         |-- MemoryFault      a memory broke its contract (orphan, rewrite not declared, ...)
@@ -92,6 +93,10 @@ class SandboxError(Failure):
 
 class EngineError(Failure):
     """The engine could not sample."""
+
+
+class ContextFull(EngineError):
+    """The engine found a prompt too long for its model: the episode ends, and is scored."""
 
 
 class Bug(FoldgymError):

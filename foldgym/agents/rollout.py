@@ -20,7 +20,7 @@ from foldgym.agents.renderers import Renderer
 from foldgym.agents.scaffolds.react import ReAct
 from foldgym.agents.stage import Scaffold, Stage
 from foldgym.agents.tasks import gather_or_cancel
-from foldgym.errors import Failure
+from foldgym.errors import ContextFull, Failure
 from foldgym.seeding import derive_seed
 from foldgym.types import (
     Budget,
@@ -107,7 +107,10 @@ async def play(env: EnvHandle, cast: Cast, how: Rollout, episode: Episode) -> Tr
         opening = told(await env.reset(request.seed, options), guide, episode.seed)
         task = opening.task
         stage = staged(env, opening, cast, how, episode)
-        stop = await how.scaffold().run(stage)
+        try:
+            stop = await how.scaffold().run(stage)
+        except ContextFull:  # only an engine that counts its own tokens finds this out so late
+            stop = Stop.MAX_CONTEXT
         await stage.end()
         facts = {**await env.measure(), **stage.facts}
         if how.watch is not None:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from foldgym import console
+from foldgym.cli import chat_player
 from foldgym.cli.options import (
     add_json,
     add_set,
@@ -60,12 +61,15 @@ def run_envs(parser: argparse.ArgumentParser, words: list[str]) -> int:
     again = "episodes of each player to play again in a new process, byte for byte (3; 0: none)"
     validate.add_argument("--again", type=at_least(0), default=3, metavar="N", help=again)
     validate.add_argument("--markdown", action="store_true", help="print the table as Markdown")
-    play.add_argument("--policy", metavar="P", help="a checkpoint folder, expert:STYLE or random")
+    play.add_argument(
+        "--policy", metavar="P", help="a checkpoint folder, expert:STYLE, chat:MODEL, ..."
+    )
     play.add_argument("--pause", action="store_true", help="wait for Enter before every step")
     play.add_argument("--temperature", type=temperature, default=0.0, help="of a checkpoint (0)")
     what = "save the pictures of the observations in a folder; browsers then show some"
     play.add_argument("--screenshots", metavar="DIR", help=what)
     add_scaffold(play)
+    chat_player.add_chat(play)
     as_trained = {"max_tokens": None, "max_turns": None, "max_context": None, "memory": None}
     play.set_defaults(**as_trained, retries=0, concurrency=1, device="cpu", threads=0)
     args = parser.parse_args(words)
@@ -175,8 +179,10 @@ def _play(args: argparse.Namespace) -> int:
             raise ConfigError("--screenshots: has no effect with --json, which prints the pictures")
         if spec(args.env).browser and "image" not in settings(args.set):
             args.set = [*(args.set or []), "image=raw"]
-    if not args.policy and (args.scaffold or args.aux):
-        raise ConfigError("--scaffold, --aux: have no effect without --policy: you play yourself")
+    if not args.policy and (args.scaffold or args.aux or args.chat or args.base_url):
+        raise ConfigError(
+            "--scaffold, --aux, --chat: have no effect without --policy: you play yourself"
+        )
     return play.by_policy(args) if args.policy else play.by_person(args, _env(args))
 
 

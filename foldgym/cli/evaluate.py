@@ -7,7 +7,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from foldgym import console
-from foldgym.cli import memory_report, stores
+from foldgym.cli import chat_player, memory_report, stores
 from foldgym.cli.options import add_json, at_least, write_json
 from foldgym.cli.players import (
     Player,
@@ -33,7 +33,7 @@ def run_eval(parser: argparse.ArgumentParser, words: list[str]) -> int:
         "--policy",
         required=True,
         metavar="P",
-        help="a checkpoint folder, expert:STYLE, random, silent or reader",
+        help="a checkpoint folder, expert:STYLE, random, silent, reader or chat:MODEL",
     )
     _shared(parser)
     memory_report.add_memory_report(parser)
@@ -42,7 +42,8 @@ def run_eval(parser: argparse.ArgumentParser, words: list[str]) -> int:
     args = parser.parse_args(words)
     world = open_world(args)
     world.check(args.policy)
-    player = load_player(args.policy, args.device, args.threads)
+    chat = chat_player.section(args, args.policy, args.aux)
+    player = load_player(args.policy, args.device, args.threads, chat)
     report_wanted = memory_report.wanted(args, player)
     stores.check(args, report=report_wanted)
     if report_wanted:
@@ -50,9 +51,10 @@ def run_eval(parser: argparse.ArgumentParser, words: list[str]) -> int:
     if args.stream is not None:
         return _stream(args, player, world)
     report = _play(args, player, world, player.name)
-    if write_json(args.json, report.to_table()):
+    if write_json(args.json, report.to_table() | chat_player.tables(player.policy)):
         for env in report.envs.values():
             _show(report.policy, env)
+        chat_player.show(player.policy)
     return 0
 
 
@@ -67,9 +69,11 @@ def _stream(args: argparse.Namespace, player: Player, world: World) -> int:
     found, groups = stores.play(args, player, world, way, store, _requests(args, world))
     _write(args, groups)
     played = report(groups, args.seed, name=player.name)
-    if write_json(args.json, {**played.to_table(), "stream": found.to_table()}):
+    table = {**played.to_table(), "stream": found.to_table(), **chat_player.tables(player.policy)}
+    if write_json(args.json, table):
         for env in played.envs.values():
             _show(played.policy, env)
+        chat_player.show(player.policy)
         stores.show(found)
     return 0
 
@@ -89,16 +93,20 @@ def run_compare(parser: argparse.ArgumentParser, words: list[str]) -> int:
     world = open_world(args)
     for name in (args.a, args.b):
         world.check(name)
-    players = [load_player(name, args.device, args.threads) for name in (args.a, args.b)]
+    chat = chat_player.section(args, args.a, args.b, args.aux)
+    players = [load_player(name, args.device, args.threads, chat) for name in (args.a, args.b)]
     labels = unique([args.a, args.b])
     reports = [
         _play(args, player, world, label) for player, label in zip(players, labels, strict=True)
     ]
     comparison = compare(reports[0], reports[1], args.seed)
     worse = any(each.high < 0 for each in comparison.envs.values())
-    table = comparison.to_table() | {"reports": [report.to_table() for report in reports]}
-    if write_json(args.json, table):
+    pairs = zip(reports, players, strict=True)
+    tables = [report.to_table() | chat_player.tables(player.policy) for report, player in pairs]
+    if write_json(args.json, comparison.to_table() | {"reports": tables}):
         _show_comparison(comparison, reports)
+        for player in players:
+            chat_player.show(player.policy)
     return int(worse)
 
 

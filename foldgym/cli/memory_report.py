@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foldgym import console
+from foldgym.cli import chat_player
 from foldgym.cli.memories import Choice, chosen
 from foldgym.cli.options import at_least, write_json
 from foldgym.cli.players import LIMITLESS, Player, World, rollout_with
@@ -82,6 +83,7 @@ def run(args: argparse.Namespace, player: Player, world: World) -> int:
     if write_json(args.json, table):
         for report in reports:
             _show(report, args, player)
+        chat_player.show(player.policy)
         if args.output is not None:
             console.note(f"report.json and the picture are in {args.output}")
     return 0

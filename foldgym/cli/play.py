@@ -71,6 +71,7 @@ def by_policy(args: argparse.Namespace) -> int:
     """Watches a scripted policy or a checkpoint; with --json prints the trajectory."""
     from foldgym.agents.cast import Cast
     from foldgym.agents.rollout import Episode, play
+    from foldgym.cli import chat_player
     from foldgym.cli.players import how, load_player, make_world
     from foldgym.errors import UserError
     from foldgym.records import to_table
@@ -78,7 +79,7 @@ def by_policy(args: argparse.Namespace) -> int:
 
     world = make_world([args.env], settings(args.set), "", transforms(args.transform))
     world.check(args.policy)
-    player = load_player(args.policy)
+    player = load_player(args.policy, chat=chat_player.section(args, args.policy, args.aux))
     request = Request(args.env, args.seed)
     handle = world.open_env(request)
     env = handle if args.json is not None else Narrated(handle, args.pause, Album(args.screenshots))
@@ -98,6 +99,7 @@ def by_policy(args: argparse.Namespace) -> int:
     if write_json(args.json, to_table(trajectory)):
         console.say(trajectory.stop.sentence)
         _print_facts(trajectory.facts)
+        chat_player.show(player.policy)
     return 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foldgym import console
+from foldgym.cli import chat_player
 from foldgym.cli.options import (
     add_set,
     add_transform,
@@ -22,12 +23,13 @@ from foldgym.errors import ConfigError, MissingExtra, UnknownName, UserError
 if TYPE_CHECKING:
     from foldgym.agents.renderers import Renderer
     from foldgym.agents.rollout import Rollout
-    from foldgym.config import MemorySection, ScaffoldSection, TrainRun, Use
+    from foldgym.config import ChatSection, MemorySection, ScaffoldSection, TrainRun, Use
     from foldgym.envs.registry import EnvSpec, Maker
     from foldgym.types import EnvHandle, Policy, Request
 
 SCRIPTED = ("expert", "random", "silent", "reader")
 LIMITLESS = 1 << 40  # scripted players have no context to run out of
+CHAT_TOKENS = 1024
 _TURNS = 32  # where an environment sets no limit
 
 
@@ -35,7 +37,8 @@ _TURNS = 32  # where an environment sets no limit
 class Player:
     """A policy with the renderer it understands and the context it has, in tokens.
 
-    `trained` is the run file it was trained with, whose memory and limits it expects.
+    `trained` is the run file it was trained with, whose memory and limits it expects;
+    `max_tokens` is how much it may say in a message where neither it nor the user says.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Player:
     renderer: Renderer
     max_context: int
     trained: TrainRun | None = None
+    max_tokens: int = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,12 @@ def add_play(parser: argparse.ArgumentParser, *, sampled: float) -> None:
         metavar="T",
         help=f"0 is greedy ({sampled:g})",
     )
-    add("--max-tokens", type=at_least(1), metavar="N", help="per message (as trained, or 64)")
+    add(
+        "--max-tokens",
+        type=at_least(1),
+        metavar="N",
+        help="per message (as trained, or 64; 1024 for chat)",
+    )
     what = "per episode (as trained, or the environment's limit)"
     add("--max-turns", type=at_least(1), metavar="N", help=what)
     what = "tokens (as trained, or what the model can take)"
@@ -126,6 +135,7 @@ def add_play(parser: argparse.ArgumentParser, *, sampled: float) -> None:
     add("--concurrency", type=at_least(1), default=64, help="episodes at once (64)")
     add("--device", default="cpu", help="where a checkpoint runs (cpu)")
     add("--threads", type=at_least(0), default=0, help="of torch; 0 is torch's choice (0)")
+    chat_player.add_chat(parser)
 
 
 def add_scaffold(parser: argparse.ArgumentParser) -> None:
@@ -140,15 +150,19 @@ def add_scaffold(parser: argparse.ArgumentParser) -> None:
     add("--aux", metavar="P", help='who answers what a memory or scaffold asks by="aux"')
 
 
-def load_player(name: str, device: str = "cpu", threads: int = 0) -> Player:
-    """A checkpoint folder, or one of `expert:STYLE`, `random`, `silent`, `reader`.
+def load_player(
+    name: str, device: str = "cpu", threads: int = 0, chat: ChatSection | None = None
+) -> Player:
+    """A checkpoint folder, or one of `expert:STYLE`, `random`, `silent`, `reader`, `chat:MODEL`.
 
-    Raises `UserError` that says which of the two went wrong.
+    Raises `UserError` that says which of them went wrong.
     """
+    if chat_player.is_chat(name):
+        return _chat(name, chat)
     if name.partition(":")[0] in SCRIPTED and not Path(name).is_dir():
         return _scripted(name)
     if not Path(name).exists():
-        known = ["expert:optimal", "expert:hasty", "random", "silent", "reader"]
+        known = ["expert:optimal", "expert:hasty", "random", "silent", "reader", "chat:MODEL"]
         raise UnknownName("policy", name, known, "Or give a checkpoint folder that exists.")
     return _checkpoint(name, device, threads)
 
@@ -188,7 +202,7 @@ def rollout_with(
         raise ConfigError('--memory: by="aux" needs an auxiliary policy, and there is none here')
     trained = player.trained
     limits = trained.rollout if trained else None
-    tokens = args.max_tokens or (limits.max_tokens if limits else 64)
+    tokens = args.max_tokens or (limits.max_tokens if limits else player.max_tokens)
     asked = section.max_context if trained or given(section, "max_context") else LIMITLESS
     context = min(asked, args.max_context or LIMITLESS, player.max_context)
     reserve = section.reserve if trained or given(section, "reserve") else tokens
@@ -250,6 +264,8 @@ def _aux(args: argparse.Namespace, player: Player, *sections: Use) -> Policy | N
         )
     if name is None:
         return None
+    if chat_player.is_chat(name):
+        return chat_player.policy(name, chat_player.section(args))
     if name.partition(":")[0] in SCRIPTED and not Path(name).is_dir():
         return _scripted(name).policy
     return _aux_checkpoint(args, player, name)
@@ -319,6 +335,14 @@ def _scripted(name: str) -> Player:
     renderer = CompactRenderer(ByteTokenizer())
     policy = Reader(renderer) if name == "reader" else scripted_policy(name)
     return Player(name, policy, renderer, LIMITLESS)
+
+
+def _chat(name: str, section: ChatSection | None) -> Player:
+    from foldgym.agents.engines.chat_renderer import ChatRenderer
+
+    policy = chat_player.policy(name, section)
+    context = policy.section.max_context or LIMITLESS
+    return Player(name, policy, ChatRenderer(policy.protocol), context, None, CHAT_TOKENS)
 
 
 def _checkpoint(name: str, device: str, threads: int) -> Player:

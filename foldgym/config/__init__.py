@@ -1,5 +1,6 @@
 """Run files: strict TOML with dotted overrides, and plug-ins by name or import path."""
 
+from foldgym.config.chat import ChatSection
 from foldgym.config.engines import EngineSection
 from foldgym.config.models import (
     AdvantageSection,
@@ -26,13 +27,22 @@ from foldgym.config.models import (
     Use,
     ValueSection,
 )
-from foldgym.config.parse import dump, load, parse, parse_memory, parse_scaffold, parse_value
+from foldgym.config.parse import (
+    dump,
+    load,
+    parse,
+    parse_chat,
+    parse_memory,
+    parse_scaffold,
+    parse_value,
+)
 from foldgym.config.plugins import bind, build, load_module, plug, resolve
 from foldgym.config.runs import Run, SftRun, TrainRun, asks_aux, given
 
 __all__ = [
     "AdvantageSection",
     "AlgorithmSection",
+    "ChatSection",
     "EngineSection",
     "EnvSection",
     "KlSection",
@@ -66,6 +76,7 @@ __all__ = [
     "load",
     "load_module",
     "parse",
+    "parse_chat",
     "parse_memory",
     "parse_scaffold",
     "parse_value",

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from foldgym.config.chat import ChatSection
 from foldgym.config.models import MemorySection, ScaffoldSection, Section
 from foldgym.config.runs import WHOLE, Run
 from foldgym.errors import ConfigError, DataError
@@ -59,6 +60,11 @@ def parse_memory(use: str, options: Mapping[str, Any]) -> MemorySection:
 def parse_scaffold(use: str, options: Mapping[str, Any]) -> ScaffoldSection:
     """A `[scaffold]` section by itself. Raises `ConfigError`, as `parse` does."""
     return _validate(ScaffoldSection, {"use": use, **options}, "scaffold")
+
+
+def parse_chat(options: Mapping[str, Any]) -> ChatSection:
+    """How a chat API is asked. Raises `ConfigError`, as `parse` does."""
+    return _validate(ChatSection, options, "--chat")
 
 
 def dump(run: Run) -> str:

@@ -196,8 +196,16 @@ def engaged(actor: Actor, run: TrainRun, folder: Path) -> Actor:
 
 
 def policy_folder(path: str | Path) -> Path:
-    """The folder that holds the model: the path itself, or a run's newest checkpoint."""
+    """The folder that holds the model: the path itself, or a run's newest checkpoint.
+
+    Raises `ConfigError` for a chat API.
+    """
     folder = Path(path)
+    if str(path).startswith("chat:") and not folder.is_dir():
+        raise ConfigError(
+            f"{path} is a chat API, which gives no weights: it can be evaluated (foldgym eval), "
+            "not trained; give a policy folder"
+        )
     if (folder / "config.json").is_file() or not folder.is_dir():
         return folder
     try:
