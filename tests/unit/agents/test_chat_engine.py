@@ -27,6 +27,7 @@ from foldgym.agents.engines.chat_errors import (
 )
 from foldgym.agents.engines.chat_pace import Pace, retry_after, wait_before
 from foldgym.agents.engines.chat_renderer import ChatRenderer
+from foldgym.agents.engines.chat_transport import OpenAITransport
 from foldgym.agents.rollout import Rollout, rollout
 from foldgym.config import ChatSection
 from foldgym.envs.base import ToolEnv
@@ -243,17 +244,14 @@ def test_the_key_and_passwords_stay_out_of_errors(monkeypatch: pytest.MonkeyPatc
 
 
 def test_statuses_and_headers_arrive_through_the_openai_package() -> None:
-    answers = iter(
-        [
-            (429, {"error": {"message": "slow"}}, {"Retry-After": "0"}),
-            (500, {"error": {"message": "oh"}}, {}),
-            said("hi", reasoning_content="because"),
-        ]
-    )
-    with endpoint(lambda request: next(answers)) as server:
-        clock = Clock()
-        policy = chat_policy("tiny", ChatSection(base_url=server.url), key="sk-1")
-        policy._sleep = clock.sleep
+    answers: list[Any] = [
+        (429, {"error": {"message": "slow"}}, {"Retry-After": "0"}),
+        (500, {"error": {"message": "oh"}}, {}),
+        said("hi", reasoning_content="because"),
+    ]
+    with endpoint(lambda request: answers.pop(0)) as server:
+        transport = OpenAITransport(server.url, key="sk-1")
+        policy = ChatPolicy("tiny", transport, sleep=Clock().sleep)
         assert ask(policy).message == Message("assistant", "hi", "because")
         assert server.keys == ["Bearer sk-1"] * 3
         assert policy.accounts.retries == 2
