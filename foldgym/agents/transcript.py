@@ -240,6 +240,11 @@ class Transcript:
         event = await self._ask(purpose, view, max_tokens, voice)
         return Aside(event.turn, self.text_of(event)) if event is not None else None
 
+    async def draft(self, max_tokens: int, voice: Voice) -> Parsed:
+        """What another `voice` says to what is shown now; the world does not hear it."""
+        event = await self._ask("draft", self.view(), max_tokens, voice)
+        return self.renderer.parse(event.token_ids if event is not None else (), self.tools)
+
     def text_of(self, event: Event) -> str:
         """What an event says to somebody who has no tools: a call is then only text."""
         body = event.token_ids[: len(event.token_ids) - (event.finish is Finish.STOP)]

@@ -52,20 +52,26 @@ Site: TypeAlias = Callable[[Request], Response]
 """Answers a request; called in threads, several at once. What it raises becomes a 500."""
 
 
-def folder_site(folder: str | Path) -> Site:
-    """The files of a folder; nothing outside it, not even by a link."""
-    root = Path(folder).resolve()
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    root: Path
 
-    def answer(request: Request) -> Response:
-        path = (root / request.path.lstrip("/")).resolve()
-        if not path.is_relative_to(root) or not path.is_file():
+    def __call__(self, request: Request) -> Response:
+        path = (self.root / request.path.lstrip("/")).resolve()
+        if not path.is_relative_to(self.root) or not path.is_file():
             return Response(404, "not found", "text/plain")
         media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         if media_type.startswith("text/"):
             media_type += "; charset=utf-8"
         return Response(200, path.read_bytes(), media_type)
 
-    return answer
+
+def folder_site(folder: str | Path) -> Site:
+    """The files of a folder; nothing outside it, not even by a link.
+
+    Sites of one folder are equal, whoever made them, so contexts of theirs can be used again.
+    """
+    return _Folder(Path(folder).resolve())
 
 
 def host_port(entry: str, scheme: str = "http") -> tuple[str, int]:

@@ -56,6 +56,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"by": "policy", "tokens": 30, "closing": ""},
         {"by": "aux"},
     ],
+    "region_vote": [{"n": 3}, {"n": 1, "size": (50.0, 50.0)}],
 }
 AUX_VERSION = 99
 

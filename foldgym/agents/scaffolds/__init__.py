@@ -19,6 +19,7 @@ SCAFFOLDS: dict[str, Any] = {
     "operator": "foldgym.agents.scaffolds.operator_reflector:OperatorReflector",
     "egur": "foldgym.agents.scaffolds.egur:EGuR",
     "rein": "foldgym.agents.scaffolds.rein:ReIn",
+    "region_vote": "foldgym.agents.scaffolds.vote:RegionVote",
 }
 
 

@@ -2,8 +2,8 @@
 
 from foldgym.envs.grounding.formats import FORMATS, read_steps
 from foldgym.envs.grounding.steps import Box, GuiStep, Point, Verdict, judge
-from foldgym.envs.grounding.voting import Consensus, region_vote
 from foldgym.envs.grounding.world import Grounding
+from foldgym.rewards.voting import Consensus, region_vote
 
 __all__ = [
     "FORMATS",

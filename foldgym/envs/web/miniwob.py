@@ -19,7 +19,7 @@ from foldgym.containers.browser import Seat, Setting, open_seat
 from foldgym.containers.gateway import folder_site
 from foldgym.envs.web import views
 from foldgym.envs.web.miniwob_experts import EXPERTS
-from foldgym.envs.web.miniwob_scene import Scene
+from foldgym.envs.web.miniwob_scene import Scene, in_haste
 from foldgym.envs.web.world import WebEnv, script
 from foldgym.errors import MissingExtra, UnknownName, UserError
 from foldgym.tools import tool
@@ -199,7 +199,7 @@ class MiniWoB(WebEnv):
         self.split, self.pays, self.reload = split, reward, reload
         self.step_ms, self.limit_ms, self.max_turns = step_ms, limit_ms, max_turns
         self.looks = replace(self.looks, addresses=False)
-        self.experts = ("optimal",) if set(self.names) <= EXPERTS.keys() else ()
+        self.experts = ("optimal", "hasty") if set(self.names) <= EXPERTS.keys() else ()
 
     # ------------------------------------------------------------ an episode
 
@@ -300,10 +300,16 @@ class MiniWoB(WebEnv):
         return super().step(action)
 
     def expert(self, style: str, rng: random.Random) -> Action:
-        """What the task's scripted player does, who sees the elements as a player does."""
+        """What the task's scripted player does, who sees the elements as a player does.
+
+        The hasty one takes the right tool, and more often than not the first element that is like
+        the right one.
+        """
         if style not in self.experts:
             return super().expert(style, rng)
-        return EXPERTS[self.name](self.scene())
+        scene = self.scene()
+        message = EXPERTS[self.name](scene)
+        return in_haste(scene, message, rng) if style == "hasty" else message
 
 
 def _view(found: Mapping[str, Any]) -> views.View:

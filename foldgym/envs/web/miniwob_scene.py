@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -79,6 +80,19 @@ def _touch(a: Node, b: Node) -> bool:
 def press(node: Node | None) -> Message:
     """Click an element; wait if it is not there."""
     return call("noop") if node is None else call("click", ref=node["ref"])
+
+
+HASTE = 0.65
+
+
+def in_haste(scene: Scene, message: Message, rng: random.Random) -> Message:
+    """The same action, but with probability `HASTE` on the first element of the same kind."""
+    made = message.tool_calls[0]
+    given = json.loads(made.arguments)
+    if "ref" not in given or rng.random() >= HASTE:
+        return message
+    tag = next(node["tag"] for node in scene.nodes if node["ref"] == given["ref"])
+    return call(made.name, **{**given, "ref": scene.all(tag)[0]["ref"]})
 
 
 def filled(scene: Scene, wanted: Iterable[tuple[Node, str]]) -> Message:

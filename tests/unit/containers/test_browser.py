@@ -365,3 +365,6 @@ def test_a_folder_gives_only_its_own_files(tmp_path: Path) -> None:
     assert site(Request("GET", "/a%20b.html?x")).body == b"hi"
     for target in ("/../out.txt", "/%2e%2e/out.txt", "/link.txt", "/", "/none"):
         assert site(Request("GET", target)).status == 404
+    # so that contexts with it can be used again, whoever made it
+    assert site == folder_site(tmp_path / "out" / ".." / "in")
+    assert site != folder_site(tmp_path)

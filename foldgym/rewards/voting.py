@@ -7,11 +7,14 @@ method; not checked against its code, so the square's size is an option and noth
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeAlias
 
-from foldgym.envs.grounding.steps import Box, Point
+Point: TypeAlias = tuple[float, float]
+Box: TypeAlias = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +27,9 @@ class Consensus:
 
 
 def region_vote(
-    points: Sequence[Point], size: tuple[float, float], side: float = 50.0
+    points: Sequence[Point], size: tuple[float, float] | None, side: float = 50.0
 ) -> Consensus | None:
-    """The consensus of points on a screen of `size`; None without points.
+    """The consensus of points on a screen of `size` (None: without edges); None without points.
 
     Squares have `side` pixels and are cut at the screen's edges; a point outside of the screen
     votes for nothing but counts in `share`. Of regions of equal votes and area the upper left one
@@ -35,15 +38,16 @@ def region_vote(
     >>> region_vote([(100, 100), (104, 100), (300, 40)], (400, 400), side=10).point
     (102.0, 100.0)
     """
-    if side <= 0 or min(size) <= 0:
+    if side <= 0 or (size is not None and min(size) <= 0):
         raise ValueError(f"side={side} and size={size} must be above 0")
-    width, height = size
-    inside = [(x, y) for x, y in points if 0 <= x <= width and 0 <= y <= height]
+    endless = (-math.inf, -math.inf, math.inf, math.inf)
+    left, top, right, bottom = endless if size is None else (0.0, 0.0, *size)
+    inside = [(x, y) for x, y in points if left <= x <= right and top <= y <= bottom]
     if not inside:
         return None
     half = side / 2
     boxes = [
-        (max(0.0, x - half), max(0.0, y - half), min(width, x + half), min(height, y + half))
+        (max(left, x - half), max(top, y - half), min(right, x + half), min(bottom, y + half))
         for x, y in inside
     ]
     cells, most = _most_voted(boxes)
