@@ -192,6 +192,11 @@ def load_policy(
     return SavedPolicy(model, tokenizer, sheet.get("renderer", ""), sheet.get("metadata", {}))
 
 
+def renderer_of(path: str | Path) -> str:
+    """The renderer that a policy folder was trained with; empty where foldgym did not write it."""
+    return str(_read_sheet(Path(path).absolute()).get("renderer", ""))
+
+
 def _read_sheet(folder: Path) -> dict[str, Json]:
     """`foldgym.json`, once every file is as it says; empty if there is none."""
     try:

@@ -1,0 +1,1 @@
+"""foldgym inside other people's trainers; one module for each of them."""
