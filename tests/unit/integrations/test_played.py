@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import pytest
-from transformers.utils import get_json_schema
+from transformers.utils.chat_template_utils import get_json_schema
 
 import foldgym
 from foldgym.envs import registry
@@ -16,9 +16,22 @@ from foldgym.integrations import trl as fold
 from foldgym.integrations.signatures import method_of
 from foldgym.rewards import Rubric, Term
 from foldgym.seeding import generator
-from foldgym.types import Stop, Tool
+from foldgym.types import Stop, Tool, Trajectory
 
-WORLD, EASY = "foldgym/GuessNumber-v0", {"low": 1, "high": 8}
+WORLD = "foldgym/GuessNumber-v0"
+EASY: dict[str, Any] = {"low": 1, "high": 8}
+
+
+def silent(env: Any, name: str, arguments: Any) -> str:
+    return ""
+
+
+def turns(trajectory: Trajectory) -> float:
+    return float(len(trajectory.turns))
+
+
+def judged(trajectory: Trajectory, judge: Any) -> float:
+    return 0.0
 
 
 class Ward(foldgym.ToolEnv):
@@ -112,7 +125,7 @@ def test_tools_of_every_world_come_back_from_their_signatures() -> None:
         env = registry.make(spec.name)
         env.reset(seed=0)
         for tool in env.get_wrapper_attr("tools"):
-            read = get_json_schema(method_of(tool, lambda *_: ""))["function"]
+            read = get_json_schema(method_of(tool, silent))["function"]
             ours, theirs = tool.parameters, read["parameters"]
             assert (read["name"], read["description"]) == (
                 tool.name,
@@ -178,11 +191,11 @@ def test_schemas_that_hints_can_say_come_back_whole() -> None:
 def test_a_parameter_that_python_cannot_name_is_refused() -> None:
     schema = {"type": "object", "properties": {"from": {"type": "string"}}}
     with pytest.raises(UserError, match="'from'"):
-        method_of(Tool("move", "Move.", schema), lambda *_: "")
+        method_of(Tool("move", "Move.", schema), silent)
 
 
 def test_rows_say_what_reset_shows_and_which_task_it_is() -> None:
-    rows = fold.dataset("foldgym/KeyDoor-v0", 3, seed=5, split="val")
+    rows: Any = fold.dataset("foldgym/KeyDoor-v0", 3, seed=5, split="val")
     assert len(set(rows["task_seed"])) == 3
     for row in rows:
         env = registry.make("foldgym/KeyDoor-v0", split="val")
@@ -190,13 +203,13 @@ def test_rows_say_what_reset_shows_and_which_task_it_is() -> None:
         (message,) = row["prompt"]
         assert (message["role"], message["content"]) == ("user", observation[0].text)
         assert message["task"] == f"foldgym/KeyDoor-v0:{row['task_seed']}"
-    again = fold.dataset("foldgym/KeyDoor-v0", 2, seed=5, split="val")
+    again: Any = fold.dataset("foldgym/KeyDoor-v0", 2, seed=5, split="val")
     assert again["task_seed"] == rows["task_seed"][:2]
 
 
 def test_an_episode_is_what_the_model_said_and_heard() -> None:
     env = ward()
-    reward = fold.reward(Rubric((Term("long", lambda t: float(len(t.turns))),)))
+    reward = fold.reward(Rubric((Term("long", turns),)))
     env.reset(task_seed=4, prompt=[], anything="else")
     assert env.go(where="up") == "went up"
     assert env.go(nowhere=1).startswith("error:")
@@ -230,7 +243,7 @@ def test_an_episode_is_what_the_model_said_and_heard() -> None:
 
 
 def test_after_its_end_an_episode_does_nothing_more() -> None:
-    env = fold.environment_factory(WORLD, **EASY)()
+    env: Any = fold.environment_factory(WORLD, **EASY)()
     env.reset(task_seed=1)
     said = [env.guess(number=number) for number in range(1, 9)]
     right = said.index("correct")
@@ -294,4 +307,4 @@ def test_what_trl_cannot_have_is_refused() -> None:
     with pytest.raises(UserError, match="neither"):
         fold.reward()(prompts=[[]], completions=[[YES]])
     with pytest.raises(ConfigError, match="judge"):
-        fold.reward(Rubric((Term("judged", lambda trajectory, judge: 0.0),)))
+        fold.reward(Rubric((Term("judged", judged),)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import itertools
 import json
 from pathlib import Path
@@ -22,13 +23,16 @@ from foldgym.trainers.batch import make_batch
 from foldgym.trainers.reading import Reader
 from foldgym.types import Group, Request, Reward, Trajectory
 
-WORLD, EASY = "foldgym/GuessNumber-v0", {"low": 1, "high": 8}
+WORLD = "foldgym/GuessNumber-v0"
+EASY: dict[str, Any] = {"low": 1, "high": 8}
+
+
+def trl() -> Any:
+    return importlib.import_module("trl")
 
 
 def config(folder: Path, **more: Any) -> Any:
-    from trl import GRPOConfig
-
-    options = {
+    options: dict[str, Any] = {
         "output_dir": str(folder),
         "per_device_train_batch_size": 8,
         "num_generations": 4,
@@ -42,7 +46,15 @@ def config(folder: Path, **more: Any) -> Any:
         "disable_tqdm": True,
         **more,
     }
-    return GRPOConfig(**options)
+    return trl().GRPOConfig(**options)
+
+
+def shortness(trajectory: Trajectory) -> float:
+    return -len(trajectory.turns)
+
+
+def length(trajectory: Trajectory) -> float:
+    return len(trajectory.turns) + 0.1 * trajectory.trained
 
 
 class Heard:
@@ -91,9 +103,9 @@ def replayed(seed: int, calls: list[int]) -> float:
     return env.measure()["score"]
 
 
-def guesses(completion: list[dict[str, Any]]) -> list[int]:
+def guesses(completion: list[dict[str, Any]]) -> list[Any]:
     """What a completion calls, as far as TRL ran it: the reply of the tool follows."""
-    found: list[int] = []
+    found: list[Any] = []
     for said, reply in itertools.pairwise(completion):
         if said["role"] == "assistant" and reply["role"] == "tool":
             assert len(said["tool_calls"]) == 1
@@ -103,11 +115,9 @@ def guesses(completion: list[dict[str, Any]]) -> list[int]:
 
 @pytest.mark.slow
 def test_trl_plays_our_environment(start: Path, tmp_path: Path) -> None:
-    from trl import GRPOTrainer
-
     reward = Heard(fold.reward())
     rows = fold.dataset(WORLD, 8, **EASY)
-    trainer = GRPOTrainer(
+    trainer = trl().GRPOTrainer(
         str(start),
         reward,
         config(tmp_path, max_tool_calling_iterations=6),
@@ -135,12 +145,10 @@ def test_trl_plays_our_environment(start: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_our_rollout_feeds_trl(start: Path, tmp_path: Path) -> None:
-    from trl import GRPOTrainer
-
-    rubric = Rubric((Term("score", env_score), Term("short", lambda t: -len(t.turns), 0.01)))
+    rubric = Rubric((Term("score", env_score), Term("short", shortness, 0.01)))
     reward = Heard(fold.reward(rubric))
     player = fold.rollout_func(WORLD, max_turns=5, **EASY)
-    trainer = GRPOTrainer(
+    trainer = trl().GRPOTrainer(
         str(start), reward, config(tmp_path), fold.dataset(WORLD, 8, **EASY), rollout_func=player
     )
     advantages = advantages_of(trainer)
@@ -169,11 +177,7 @@ def test_segments_as_rows_give_the_gradient_of_whole_trajectories(
     start: Path, tmp_path: Path
 ) -> None:
     """TRL's step on rows is ours on trajectories: nobody weighs more because it folded more."""
-    from trl import GRPOTrainer
-
-    rubric = Rubric(
-        (Term("turns", lambda trajectory: len(trajectory.turns) + 0.1 * trajectory.trained),)
-    )
+    rubric = Rubric((Term("turns", length),))
     reward = Heard(fold.reward(rubric))
     player = fold.rollout_func(
         WORLD,
@@ -194,7 +198,7 @@ def test_segments_as_rows_give_the_gradient_of_whole_trajectories(
         lr_scheduler_type="constant",
         max_grad_norm=0.0,
     )
-    trainer = GRPOTrainer(
+    trainer = trl().GRPOTrainer(
         str(start), reward, args, fold.dataset(WORLD, 4, **EASY), rollout_func=player
     )
     trainer.train()
@@ -237,11 +241,9 @@ def test_segments_as_rows_give_the_gradient_of_whole_trajectories(
 def test_what_trl_cannot_carry_is_refused(
     start: Path, tmp_path: Path, options: Any, playing: Any, says: str
 ) -> None:
-    from trl import GRPOTrainer
-
     player = fold.rollout_func(WORLD, max_turns=3, **playing, **EASY)
     rows = fold.dataset(WORLD, 4, **EASY)
-    trainer = GRPOTrainer(
+    trainer = trl().GRPOTrainer(
         str(start), fold.reward(), config(tmp_path, **options), rows, rollout_func=player
     )
     with pytest.raises(ConfigError, match=says):
