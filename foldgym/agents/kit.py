@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from foldgym.agents.renderers import Renderer
+from foldgym.agents.renderers import Renderer, When
 from foldgym.types import Budget, Ids, Message, Role, Scorer, Snapshot, Synth, Tool, View
 
 
@@ -32,6 +32,10 @@ class RendererKit:
             Synth((*opened, *encode(before)), "frame"),
             Synth((*encode(after), *closed), "frame"),
         )
+
+    def thoughts(self, ids: Ids, when: When) -> tuple[tuple[int, int], ...]:
+        """What the renderer's family leaves out of a turn."""
+        return self.renderer.thoughts(ids, when)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ new one opens. So every sampled id is trained exactly once, in the context it wa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from foldgym.agents.renderers import Renderer
+from foldgym.agents.renderers import Piece, Renderer, weave
 from foldgym.errors import MemoryFault
 from foldgym.types import Completion, Ids, Log, Message, Ref, Segment, Synth, View
 
@@ -21,23 +22,30 @@ def encode_view(view: View, log: Log, renderer: Renderer) -> Ids:
     that only grew encodes to a longer sequence with the same start: what was said can only grow
     while it is the unfinished end of the view, which has no glue behind it.
     """
-    ids: list[int] = []
+    pieces: list[Piece] = []
     speakers = [_speaker(item, log) for item in view.items]
     around = zip([None, *speakers], speakers, [*speakers[1:], None], strict=False)
     for place, (item, (before, turn, after)) in enumerate(zip(view.items, around, strict=False)):
         if isinstance(item, Synth):
-            ids += item.token_ids
+            pieces.append(_piece(item.token_ids, item.messages))
             continue
-        if turn is not None and turn != before:
-            ids += renderer.header()
-        said = log[item.event].token_ids[item.start : item.end]
-        ids += said
+        event = log[item.event]
+        said = event.token_ids[item.start : item.end]
+        if turn is None:
+            pieces.append(_piece(said, () if event.kind == "memory" else event.messages))
+            continue
+        if turn != before:
+            pieces.append(Piece(renderer.header(event.token_ids[: item.start]), "assistant", None))
         unfinished = view.open_turn and place == len(view.items) - 1
-        if turn is not None and turn != after and not unfinished:
-            ids += renderer.seal(said)
+        closing = renderer.seal(said) if turn != after and not unfinished else ()
+        pieces.append(Piece((*said, *closing), None, "assistant"))
     if not view.open_turn:
-        ids += renderer.header()
-    return tuple(ids)
+        pieces.append(Piece(renderer.header(), "assistant", None))
+    return weave(pieces, renderer.seams)
+
+
+def _piece(ids: Ids, messages: Sequence[Message]) -> Piece:
+    return Piece(ids, messages[0].role, messages[-1].role) if messages else Piece(ids, None, None)
 
 
 def _speaker(item: Ref | Synth, log: Log) -> int | None:

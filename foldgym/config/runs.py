@@ -41,9 +41,10 @@ NEVER_FOLDS = frozenset(
     {"full", "window", "omit", "errors", "mem1", "notes", "edit", "hiagent", "reseek"}
 )
 WRAPPERS = frozenset(
-    {"delethink", "reminder", "cheatsheet", "cheatsheet_rs", "keys", "vectors", "recursive"}
+    {"delethink", "drop_thinking", "reminder", "cheatsheet", "cheatsheet_rs"}
+    | {"keys", "vectors", "recursive"}
 )
-STORED = WRAPPERS - {"delethink", "reminder"}
+STORED = WRAPPERS - {"delethink", "drop_thinking", "reminder"}
 DIVIDED = ("dr-grpo", "seq-mean-token-sum-norm")
 GROUP_ADVANTAGES = frozenset(
     {"grpo", "dr_grpo", "rloo", "dcpo", "turn_loo", "toolpo", "hicra", "odsw", "clpo"}

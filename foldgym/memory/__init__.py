@@ -5,6 +5,7 @@ from __future__ import annotations
 from foldgym.memory.banks import KvStore, VectorStore
 from foldgym.memory.chunks import HiAgent
 from foldgym.memory.deepagent import DeepAgentFold
+from foldgym.memory.dropping import DropThinking
 from foldgym.memory.folding import Summarise
 from foldgym.memory.notes import Mem1State, NotesAndClear
 from foldgym.memory.pruning import ErrorPrune, MemoryEdit
@@ -28,6 +29,7 @@ MEMORIES = {
     "hiagent": HiAgent,
     "deepagent": DeepAgentFold,
     "delethink": Delethink,
+    "drop_thinking": DropThinking,
     "reminder": Reminder,
     "cheatsheet": CheatsheetCu,
     "cheatsheet_rs": CheatsheetRs,
@@ -43,6 +45,7 @@ __all__ = [
     "CheatsheetRs",
     "DeepAgentFold",
     "Delethink",
+    "DropThinking",
     "ErrorPrune",
     "FullHistory",
     "HiAgent",

@@ -21,6 +21,7 @@ from foldgym.testing.replay import Recorded
 from foldgym.types import (
     Budget,
     Finish,
+    Ids,
     Log,
     Memory,
     Message,
@@ -141,8 +142,7 @@ def _renderer(renderer: Renderer) -> Iterator[str]:
         said = (read.message.text, [call.name for call in read.message.tool_calls])
         if read.problem or said != (message.text, [call.name for call in message.tool_calls]):
             yield f"what say writes reads back as {said}"
-        cut = ids[:-1]
-        if (*cut, *renderer.seal(cut)) != (*ids, *renderer.seal(ids)):
+        if _followed(renderer, message, ids[:-1]) != _followed(renderer, message, ids):
             yield "a turn cut short is not closed like one that ended"
     marks = [renderer.tokenizer.decode([i]) for i in (*renderer.stop_ids, *renderer.header()[:1])]
     roles: tuple[Role, ...] = ("system", "user", "tool")
@@ -162,6 +162,19 @@ def _renderer(renderer: Renderer) -> Iterator[str]:
     log.append("observation", kit.synth(Message("tool", "a key"), "").token_ids, "env", turn=0)
     if encode_view(View((Ref(0), Ref(1), Ref(2))), log, renderer)[: len(shown)] != shown:
         yield "a longer view does not begin with the ids of the shorter one"
+
+
+def _followed(renderer: Renderer, said: Message, ids: Ids) -> Ids:
+    """A turn that said these ids, and the message that answers it."""
+    kit = RendererKit(Budget(), renderer)
+    answer = Message("tool" if said.tool_calls else "user", "go on", name="look")
+    log = Log()
+    log.append("task", renderer.open([Message("user", "go")], _TOOLS), "env")
+    log.append("model", ids, "policy", turn=0, messages=(said,))
+    log.append("observation", kit.synth(answer, "").token_ids, "env", turn=0, messages=(answer,))
+    shown = encode_view(View((Ref(0), Ref(1), Ref(2))), log, renderer)
+    ends = {*renderer.stop_ids, *renderer.seal(())[:1]}  # of which one may stand for another
+    return tuple(stop if i in ends else i for i in shown for stop in [renderer.stop_ids[0]])
 
 
 def check_policy(policy: Policy, renderer: Renderer, seed: int = 0) -> list[Finding]:

@@ -38,7 +38,9 @@ CONTROLS = (
 class ByteTokenizer:
     """One id per UTF-8 byte, control ids above them: no training, nothing to download."""
 
-    vocab_size = 256 + len(CONTROLS)
+    def __init__(self, controls: Sequence[str] = CONTROLS) -> None:
+        self._names = tuple(controls)
+        self.vocab_size = 256 + len(self._names)
 
     def encode(self, text: str) -> Ids:
         """Bytes; lone surrogates survive as question marks."""
@@ -55,15 +57,15 @@ class ByteTokenizer:
             if i < 256:
                 run.append(i)
                 continue
-            out += (run.decode("utf-8", errors="replace"), CONTROLS[i - 256])
+            out += (run.decode("utf-8", errors="replace"), self._names[i - 256])
             run.clear()
         return "".join(out) + run.decode("utf-8", errors="replace")
 
     def control(self, name: str) -> int:
         """256 and up."""
-        if name not in CONTROLS:
-            raise UserError(f"no control token {name!r}; there are {', '.join(CONTROLS)}")
-        return 256 + CONTROLS.index(name)
+        if name not in self._names:
+            raise UserError(f"no control token {name!r}; there are {', '.join(self._names)}")
+        return 256 + self._names.index(name)
 
 
 class PrefixHash:

@@ -123,7 +123,7 @@ def bound(tool: Tool, rest: str) -> str:
     if name is None:
         return json.dumps(rest, ensure_ascii=False)  # no object: the tool's reply says so
     schema = tool.parameters["properties"][name]
-    return json.dumps({name: _typed(rest, schema)}, ensure_ascii=False)
+    return json.dumps({name: as_value(rest, schema)}, ensure_ascii=False)
 
 
 def _compact_parameter(tool: Tool) -> str | None:
@@ -138,7 +138,8 @@ def _compact_parameter(tool: Tool) -> str | None:
     return next(iter(properties)) if len(properties) == 1 else None
 
 
-def _typed(rest: str, schema: Mapping[str, Json]) -> Json:
+def as_value(rest: str, schema: Mapping[str, Json]) -> Json:
+    """A value that was written as bare text: text where the schema takes text, else as JSON."""
     kinds = kinds_of(schema)
     if "string" in kinds:
         return rest
@@ -172,7 +173,7 @@ def _parse_json(text: str, body: str, tools: Sequence[Tool]) -> Parsed:
             raise Mistake(f"not a tool call: {short(value)}")
         found += calls
         _limit(found)
-        space = re.compile(r"[\s,]*").match(body, at)
+        space = re.compile(r"[\s,;]*").match(body, at)
         at = space.end() if space else at
     return _made(body[at:].strip(), found)
 
@@ -197,7 +198,12 @@ def _call_objects(value: Json) -> list[tuple[str, str]] | None:
         if not isinstance(item, dict):
             return None
         entry = cast("dict[str, Json]", item)
-        name, arguments = entry.get("name"), entry.get("arguments", {})
+        entry = entry if "name" in entry else entry.get("function")  # as chat APIs nest it
+        if not isinstance(entry, dict):
+            return None
+        entry = cast("dict[str, Json]", entry)
+        name = entry.get("name")
+        arguments = entry.get("arguments", entry.get("parameters", {}))
         if not isinstance(name, str) or not name:
             return None
         if not isinstance(arguments, str):

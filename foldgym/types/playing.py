@@ -260,6 +260,8 @@ class Proposal:
 class Kit(Protocol):
     """What a memory is lent: budget, tools, and messages to `Synth` ids (or a frame alone).
 
+    `thoughts` are the stretches of a turn's ids that the model's own chat template leaves out of
+    turns before the latest user message ("past") or after it ("recent").
     `store` is what earlier episodes left. `scorer(view, ids)` are the policy's log-probs of ids
     after a view, None if it reads none.
     """
@@ -274,6 +276,9 @@ class Kit(Protocol):
     def scorer(self) -> Callable[[View, Ids], tuple[float, ...]] | None: ...
     def synth(self, message: Message, reason: str) -> Synth: ...
     def frame(self, role: Role, before: str = "", after: str = "") -> tuple[Synth, Synth]: ...
+    def thoughts(
+        self, ids: Ids, when: Literal["past", "recent"]
+    ) -> tuple[tuple[int, int], ...]: ...
 
 
 class Ask(Protocol):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from chats import FAMILIES
 
 from foldgym.agents.engines.models import init_model
 from foldgym.agents.engines.scripted import ExpertPolicy, random_policy, silent_policy
@@ -31,9 +32,21 @@ def test_memories_keep_their_contract(name: str) -> None:
     assert check_memory(MEMORIES[name]) == []
 
 
-@pytest.mark.parametrize("name", sorted(RENDERERS))
+@pytest.mark.parametrize("name", ["compact", "chatml"])
 def test_renderers_keep_their_contract(name: str) -> None:
     assert check_renderer(make_renderer(name, ByteTokenizer())) == []
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_renderers_of_published_templates_keep_their_contract(name: str) -> None:
+    family = FAMILIES[name]
+    assert check_renderer(family.make()) == []
+    plain = ByteTokenizer((*family.specials, *family.words))
+    assert check_renderer(make_renderer(family.renderer, plain, **family.options)) == []
+
+
+def test_every_renderer_is_checked() -> None:
+    assert {*(family.renderer for family in FAMILIES.values()), "compact", "chatml"} == {*RENDERERS}
 
 
 @pytest.mark.parametrize(

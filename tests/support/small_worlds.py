@@ -39,6 +39,7 @@ class WordTokenizer(ByteTokenizer):
     """One id a word with the space before it; random ids below 264 still are bytes and controls."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._words: dict[int, str] = {}
 
     def encode(self, text: str) -> Ids:

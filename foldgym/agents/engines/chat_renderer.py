@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from foldgym.agents.engines.chat_messages import Protocol, read_text, write_text, write_tools
-from foldgym.agents.renderers import Tokenizer
+from foldgym.agents.renderers import Plain, Tokenizer
 from foldgym.errors import UserError
 from foldgym.tools import MAX_CALLS, Parsed
 from foldgym.types import Ids, Message, Role, Tool, ToolCall
@@ -78,7 +78,7 @@ class PieceTokenizer:
             yield start, len(text)
 
 
-class ChatRenderer:
+class ChatRenderer(Plain):
     """`agents.renderers.Renderer` for a policy that speaks in messages.
 
     What the policy said comes back from `parse` as it was said: thinking, text, and calls with
@@ -109,7 +109,7 @@ class ChatRenderer:
         """One control token on each side."""
         return (self.tokenizer.control(f"<|{role}|>"),), (self._end,)
 
-    def header(self) -> Ids:
+    def header(self, cut: Ids = ()) -> Ids:
         """`<|assistant|>`."""
         return self.frame("assistant")[0]
 

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
+from dataclasses import replace
 
-from foldgym.agents.renderers.base import Tokenizer, body
-from foldgym.tools import Parsed, parse_action
+from foldgym.agents.renderers.base import Plain, Tokenizer, When, body
+from foldgym.agents.renderers.template import schema, split_thought, thought_end
+from foldgym.tools import Parsed
+from foldgym.tools.dialects import HERMES
 from foldgym.types import Ids, Message, Role, Tool
 
-_TOOL_CALL = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
-_THINK = re.compile(r"\A\s*<think>(.*?)(?:</think>|\Z)\s*", re.DOTALL)
 TOOLS_INTRO = (
     "You may call these tools. Write each call as a JSON object with `name` and `arguments` "
     "between <tool_call> and </tool_call>.\n<tools>\n"
 )
 
 
-class ChatMLRenderer:
+class ChatMLRenderer(Plain):
     """ChatML with tool calls as JSON between `<tool_call>` tags (the Hermes convention).
 
     Append-only: thinking of earlier turns stays. Tool results travel as `<tool_response>` in a
@@ -36,7 +36,7 @@ class ChatMLRenderer:
         """The opening messages; tool schemas join the system message (made if there is none)."""
         shown = list(messages)
         if tools:
-            lines = [json.dumps({"type": "function", "function": _schema(tool)}) for tool in tools]
+            lines = [json.dumps(schema(tool)) for tool in tools]
             text = TOOLS_INTRO + "\n".join(lines) + "\n</tools>"
             if shown and shown[0].role == "system":
                 text = shown.pop(0).text + "\n\n" + text
@@ -56,7 +56,7 @@ class ChatMLRenderer:
         name = self.tokenizer.encode(("user" if role == "tool" else role) + "\n")
         return (self._start, *name), (self._end, *self._newline)
 
-    def header(self) -> Ids:
+    def header(self, cut: Ids = ()) -> Ids:
         """`<|im_start|>assistant\\n`."""
         return self.frame("assistant")[0]
 
@@ -81,29 +81,11 @@ class ChatMLRenderer:
     def parse(self, ids: Ids, tools: Sequence[Tool]) -> Parsed:
         """Splits thinking, text and calls. One broken block makes the whole message a problem."""
         text = self.tokenizer.decode(body(ids, self.stop_ids))
-        thought = _THINK.match(text)
-        thinking = thought.group(1).strip() if thought else ""
-        rest = text[thought.end() :] if thought else text
-        content = _TOOL_CALL.sub("", rest).strip()
-        blocks = [block.strip() for block in _TOOL_CALL.findall(rest)]
-        calls = []
-        for number, block in enumerate(blocks):
-            read = parse_action(block, tools)
-            if read.problem or len(read.message.tool_calls) != 1:
-                why = read.problem.removeprefix("error: ") or "it names no tool"
-                broken = Message("assistant", content, thinking=thinking)
-                return Parsed(broken, f"error: tool call {number + 1} of {len(blocks)}: {why}")
-            calls.append(read.message.tool_calls[0])
-        numbered = tuple(
-            type(call)(call.name, call.arguments, f"call_{index}")
-            for index, call in enumerate(calls)
-        )
-        return Parsed(Message("assistant", content, thinking, numbered), "")
+        thinking, rest = split_thought(text, opened=False)
+        read = HERMES.read(rest, tools)
+        return Parsed(replace(read.message, thinking=thinking), read.problem)
 
-
-def _schema(tool: Tool) -> dict[str, object]:
-    return {
-        "name": tool.name,
-        "description": tool.description,
-        "parameters": dict(tool.parameters),
-    }
+    def thoughts(self, ids: Ids, when: When) -> tuple[tuple[int, int], ...]:
+        """The thought of a past turn, as templates of this kind leave it out."""
+        end = thought_end(self.tokenizer, ids, opened=False) if when == "past" else 0
+        return ((0, end),) if end else ()

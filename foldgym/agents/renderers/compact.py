@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from foldgym.agents.renderers.base import Tokenizer, body
+from foldgym.agents.renderers.base import Plain, Tokenizer, body
 from foldgym.tools import Parsed, format_call, parse_action, usage
 from foldgym.types import Ids, Message, Role, Tool
 
 
-class CompactRenderer:
+class CompactRenderer(Plain):
     """Our smallest template: one control token opens a message, one ends it.
 
     `<|user|>who rules Ada<|end|><|assistant|>search Ada<|end|><|tool|>Ada is ruled by Bo<|end|>`
@@ -44,7 +44,7 @@ class CompactRenderer:
         """One control token on each side."""
         return (self._role[role],), (self._end,)
 
-    def header(self) -> Ids:
+    def header(self, cut: Ids = ()) -> Ids:
         """`<|assistant|>`."""
         return (self._role["assistant"],)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from foldgym.types import (
     At,
@@ -13,6 +13,7 @@ from foldgym.types import (
     Budget,
     Event,
     Finish,
+    Ids,
     Log,
     Memory,
     Message,
@@ -43,6 +44,9 @@ class Kit:
     def frame(self, role: Role, before: str = "", after: str = "") -> tuple[Synth, Synth]:
         self.made.append(before)
         return Synth((901,), "frame"), Synth((902,), "frame")
+
+    def thoughts(self, ids: Ids, when: Literal["past", "recent"]) -> tuple[tuple[int, int], ...]:
+        return ((0, 1),) if when == "past" and len(ids) > 1 else ()
 
 
 def played(turns: int) -> Log:

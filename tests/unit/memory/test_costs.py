@@ -15,7 +15,7 @@ from foldgym.memory.notes import STATE
 
 GROWS = {  # by the whole of every turn
     *("full", "delethink", "reminder", "cheatsheet", "cheatsheet_rs", "keys", "vectors"),
-    *("recursive", "reseek"),
+    *("recursive", "reseek", "drop_thinking"),
 }
 GROWS_SLOWLY = {"omit", "errors", "edit", "hiagent"}
 

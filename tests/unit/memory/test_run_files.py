@@ -27,6 +27,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "hiagent": {"result": "last", "max_tokens": 32},
     "deepagent": {"max_folds": 2, "trigger": "marker", "max_tokens": 64, "fallback": "refuse"},
     "delethink": {"chunk": 64, "head": 4, "tail": 28, "max_chunks": 3},
+    "drop_thinking": {},
     "reminder": {"every": 2, "text": "Go on."},
     "cheatsheet": {"max_tokens": 64, "by": "aux", "copy": "trust"},
     "cheatsheet_rs": {"top": 2, "max_tokens": 64, "copy": "refuse"},
