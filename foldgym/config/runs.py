@@ -35,6 +35,7 @@ from foldgym.config.models import (
     Use,
     ValueSection,
 )
+from foldgym.config.scaling import LoraSection
 
 WHOLE = "foldgym"  # error type of a message that already names its key
 NEVER_FOLDS = frozenset(
@@ -91,6 +92,7 @@ class TrainRun(Run):
     reward: RewardSection = RewardSection()
     sampler: SamplerSection = SamplerSection()
     algorithm: AlgorithmSection = AlgorithmSection()
+    lora: LoraSection = LoraSection()
     replay: ReplaySection = ReplaySection()
     value: ValueSection = ValueSection()
     optim: OptimSection = OptimSection()
@@ -102,6 +104,7 @@ class TrainRun(Run):
         yield from _memory_inert(self.memory)
         yield from _store_inert(self.store, self.memory, self.scaffold)
         yield from _optimiser_inert("optim", self.optim, self.policy)
+        yield from _lora_inert(self.lora)
         if self.engine.use in SAMPLES_ELSEWHERE:
             yield "policy.batching", f"engine.use = {self.engine.use!r} samples in its own process"
         if self.aux is not None:
@@ -178,6 +181,7 @@ class SftRun(Run):
 
     model: ModelSection | None = None
     policy: PolicySection | None = None
+    lora: LoraSection = LoraSection()
     tokenizer: TokenizerSection = TokenizerSection()
     renderer: Name = "auto"
     memory: MemorySection | None = None  # none: everything, up to the model's own positions
@@ -187,6 +191,7 @@ class SftRun(Run):
         """Options that have no effect with the chosen parts, each with its reason."""
         yield from super().inert()
         yield from _optimiser_inert("sft", self.sft, self.policy)
+        yield from _lora_inert(self.lora)
         if self.memory is not None:
             yield from _memory_inert(self.memory)
         if not self.sft.trajectories:
@@ -207,6 +212,8 @@ class SftRun(Run):
                 "model: has no effect: [policy] continues from an existing model; remove one"
             )
         _check_dtype(self.policy)
+        if self.lora.rank and self.policy is None:
+            raise refuse("lora.rank: adapters need a trained base; give a [policy] to continue")
         shape = self.model
         if shape is not None and shape.heads % (shape.kv_heads or shape.heads):
             raise refuse(
@@ -302,6 +309,12 @@ def _optimiser_inert(where: str, optim: Optimiser, policy: PolicySection | None)
         yield f"{where}.floor", f'{where}.schedule is "constant"'
     if policy is None or policy.device.startswith("cpu"):
         yield f"{where}.offload", "the policy is in the CPU's memory already"
+
+
+def _lora_inert(lora: LoraSection) -> Inert:
+    if not lora.rank:
+        for key in ("alpha", "targets", "rslora"):
+            yield f"lora.{key}", "lora.rank is 0, so all weights are trained"
 
 
 def _check_dtype(policy: PolicySection | None) -> None:

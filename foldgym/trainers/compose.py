@@ -237,6 +237,11 @@ RULES: tuple[Rule, ...] = (
         "algorithm.kl.use: remix has its own KL to base and previous policy; remove {kl}",
     ),
     Rule(
+        lambda p: bool(p.wants.rebase and p.run.lora.rank),
+        "lora.rank: {loss} moves its reference along with the policy, and with adapters the "
+        "reference is their base, which stays; remove [lora], or use another loss",
+    ),
+    Rule(
         lambda p: p.kl_in_loss and p.run.algorithm.kl.use == "k3" and p.run.replay.use != "none",
         "algorithm.kl.use: k3 explodes on stale samples, and {replay} replays them; use k2",
     ),

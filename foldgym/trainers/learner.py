@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,12 +49,12 @@ class TorchLearner:
     """Minimises `sum(weight * (scale * loss + kl_coef * kl - entropy * H))` with AdamW.
 
     Log-probs are taken at `temperature`, the one sampled at. `kl` compares with the frozen model
-    `reference`; `entropy` is the coefficient of the bonus H. What else a loss needs it declares
-    (`losses.needs`); `whole` overrides what it must see in one micro-batch. `recompute` takes
-    ratios against the policy at the start of the update instead of the sampler; `mismatch` weighs
-    by the difference of both, `select` drops tokens: their product is `scale` (see `columns`).
-    Every update makes `epochs * minibatches` optimiser steps, by default one: then the update is
-    exactly on-policy.
+    `reference`, which may be the policy's own: that is then read without its adapters. `entropy`
+    is the coefficient of the bonus H. What else a loss needs it declares (`losses.needs`); `whole`
+    overrides what it must see in one micro-batch. `recompute` takes ratios against the policy at
+    the start of the update instead of the sampler; `mismatch` weighs by the difference of both,
+    `select` drops tokens: their product is `scale` (see `columns`). Every update makes
+    `epochs * minibatches` optimiser steps, by default one: then the update is exactly on-policy.
     """
 
     def __init__(
@@ -79,6 +81,8 @@ class TorchLearner:
         chunk = optim.logprob_chunk
         self.reader = Reader(policy.model, temperature, chunk=chunk)
         self.reference = None if reference is None else Reader(reference, temperature, chunk=chunk)
+        if self.reference is not None and reference is policy.model:
+            self.reference.within = partial(_adapters_off, reference)
         self.columns = Columns(
             self.reader,
             self.needs,
@@ -208,6 +212,12 @@ class TorchLearner:
         named = zip(self.names, self.params, strict=True)
         bad = [name for name, p in named if p.grad is not None and not p.grad.isfinite().all()]
         return f"{bad[0]} and {len(bad) - 1} more" if len(bad) > 1 else "".join(bad)
+
+
+def _adapters_off(model: Any) -> AbstractContextManager[None]:
+    from foldgym.agents.engines.lora import adapters_off  # imports peft, which takes its time
+
+    return adapters_off(model)
 
 
 class Tally:

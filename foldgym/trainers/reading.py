@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -71,7 +72,7 @@ class Reader:
     """Reads a causal language model at the sampling temperature.
 
     `layout` says how rows become forward passes. Logits are there for at most `chunk` trained
-    tokens at a time (0: for all of them).
+    tokens at a time (0: for all of them). Forward passes run `within` a context.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Reader:
             raise ValueError(f"log-probs need a temperature above 0, not {temperature}")
         self.model, self.temperature, self.chunk = model, temperature, chunk
         self.layout = layout or Padded()
+        self.within: Callable[[], AbstractContextManager[None]] = nullcontext
         self.model.eval()  # dropout would part the learner's log-probs from the sampler's
         self.scorer: Callable[..., tuple[Tensor, Tensor]] = Scorer(model, temperature, chunk)
 
@@ -93,7 +95,8 @@ class Reader:
         sheet = self.layout.lay(batch, self.model.device)
         ids_U = torch.as_tensor(sheet.ids_U, device=self.model.device)
         row_U, at_U = self._where(sheet)
-        logp_U, entropy_U = self.scorer(sheet.inputs, row_U, at_U, ids_U, entropy_gradient)
+        with self.within():
+            logp_U, entropy_U = self.scorer(sheet.inputs, row_U, at_U, ids_U, entropy_gradient)
         logp_N, entropy_N = _back(logp_U, sheet), _back(entropy_U, sheet)
         check_finite("log-prob", logp_N, batch, np.nonzero(batch.weight_BT)[0])
         return Reading(flat(batch, logp_N, step), entropy_N)

@@ -65,7 +65,7 @@ def sft(
     mix = worlds(run.envs, learning=True)
     if run.memory is not None:
         check_notes(run.envs, memory_of(run.memory)())
-    actor = load_actor(run.policy) if run.policy else new_actor(run, mix)
+    actor = cloned(run, mix)
     show = demonstrations or shown(run, mix, actor)
     learner = TorchLearner(actor.policy, policy_gradient, optim_of(run))
     log = RunLog(folder, trajectories=False)
@@ -143,6 +143,13 @@ def recorded(path: Path, batch: int, seed: int, least: float = 0.0) -> Demonstra
         return orders[lap]
 
     return demonstrate
+
+
+def cloned(run: SftRun, mix: Worlds) -> Actor:
+    """Who learns: the policy to continue, with adapters if there is `[lora]`, or a new model."""
+    if run.policy is None:
+        return new_actor(run, mix)
+    return load_actor(run.policy, run.lora, derive_seed(run.seed, "lora"))
 
 
 def new_actor(run: SftRun, mix: Worlds) -> Actor:

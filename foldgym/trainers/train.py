@@ -204,11 +204,12 @@ def build(run: TrainRun, folder: Path, found: checkpoint.Checkpoint | None = Non
     mix, held = worlds(run.envs, learning=True), worlds(run.envs, "val")
     algorithm, parts, replay = run.algorithm, compose.parts_of(run), compose.replay_of(run)
     scales(algorithm.aggregation, np.zeros(0), algorithm.norm)  # refuses a wrong pair now
-    section = (
-        run.policy if found is None else run.policy.model_copy(update={"path": str(found.path)})
-    )
     torch.manual_seed(derive_seed(run.seed, "torch"))
-    actor = engaged(load_actor(section), run, folder)
+    actor = engaged(
+        load_actor(run.policy, run.lora, derive_seed(run.seed, "lora"), found and found.path),
+        run,
+        folder,
+    )
     rubric = make_rubric(run.reward)
     check_rewards(rubric)
     learner = learner_of(parts, actor)
@@ -257,9 +258,10 @@ def learner_of(parts: compose.Parts, actor: Actor) -> TorchLearner:
     steps = run.train.steps * run.optim.epochs * run.optim.minibatches
     reference = None
     if parts.needs_reference:
-        model = actor.policy.model
-        first = load_policy(policy_folder(run.policy.path), model.device, model.dtype)
-        reference = first.model.requires_grad_(False)
+        reference = model = actor.policy.model  # with adapters: its own base
+        if not run.lora.rank:
+            first = load_policy(policy_folder(run.policy.path), model.device, model.dtype)
+            reference = first.model.requires_grad_(False)
     return TorchLearner(
         actor.policy,
         imitating(parts.loss) if run.replay.use == "spear" else parts.loss,

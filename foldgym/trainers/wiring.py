@@ -19,6 +19,7 @@ from foldgym.agents.rollout import Limits, OpenEnv, Rollout
 from foldgym.agents.scaffolds import scaffold_of
 from foldgym.config import (
     EnvSection,
+    LoraSection,
     MemorySection,
     PolicySection,
     RolloutSection,
@@ -31,6 +32,7 @@ from foldgym.envs import registry
 from foldgym.envs.worker import open_worker
 from foldgym.errors import CheckpointError, ConfigError, UnknownName
 from foldgym.memory import MEMORIES, Store
+from foldgym.trainers.adapting import adapt, base_of, unadapted
 from foldgym.trainers.checkpoint import latest
 from foldgym.types import Budget, EnvHandle, Json, Memory, Policy, Request, Sampling
 
@@ -160,14 +162,28 @@ class Actor:
             await self.engine.stop()
 
 
-def load_actor(section: PolicySection) -> Actor:
+def load_actor(
+    section: PolicySection,
+    lora: LoraSection | None = None,
+    seed: int = 0,
+    found: Path | None = None,
+) -> Actor:
     """Loads a policy folder, or the newest checkpoint of a run folder.
 
-    Raises `CheckpointError`, or `UnknownName` for the renderer.
+    With `lora` it gets adapters, new ones by `seed`. `found` is the checkpoint of a resumed run,
+    from which the weights, or the adapters on their base, come instead. Raises `CheckpointError`,
+    or `UnknownName` for the renderer.
     """
     if section.threads:
         torch.set_num_threads(section.threads)
-    saved = load_policy(policy_folder(section.path), section.device, getattr(torch, section.dtype))
+    folder = found or policy_folder(section.path)
+    dtype = getattr(torch, section.dtype)
+    if lora is not None and lora.rank:
+        base = base_of(found) if found else folder.absolute()
+        saved = load_policy(base, section.device, dtype)
+        adapt(saved.model, lora, seed, base, found)
+    else:
+        saved = load_policy(unadapted(folder) if found else folder, section.device, dtype)
     name = section.renderer if section.renderer != "auto" else saved.renderer
     if not name:
         raise ConfigError(

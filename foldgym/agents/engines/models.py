@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -102,8 +102,16 @@ def write_policy(
     renderer: str,
     metadata: Mapping[str, Json] | None = None,
 ) -> None:
-    """Write a policy's files into `folder`, which should be new; `save_policy` is atomic."""
+    """Write a policy's files into `folder`, which should be new; `save_policy` is atomic.
+
+    Of a model with adapters the merged weights are written, and the adapters beside them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    if getattr(model, "peft_config", None):
+        from foldgym.agents.engines import lora  # imports peft, which takes its time
+
+        lora.write_adapter(folder / lora.ADAPTER, model)
+        model = lora.merged(model)
     with _quiet():
         model.save_pretrained(folder)
     tokenizer.save(folder, folder_settings(renderer, tokenizer))
@@ -158,11 +166,14 @@ def load_policy(
 
     Weights get `dtype`, by default what the config says; tables such as those of rotary positions
     keep theirs, as casting the whole model would not. Nothing is ever downloaded. Raises
-    `CheckpointError`, one line that names what is wrong.
+    `CheckpointError`, one line that names what is wrong. An adapter folder (peft) is merged into
+    the base that it names.
     """
     folder = Path(path).absolute()
     _restore(folder)
     if not (folder / "config.json").is_file():
+        if (folder / "adapter_config.json").is_file():
+            return _load_adapted(folder, device, dtype)
         why = "holds no config.json" if folder.is_dir() else "is no folder"
         raise CheckpointError(
             f"{path} {why}; give a policy folder, such as runs/NAME/checkpoints/step-000100"
@@ -195,6 +206,24 @@ def load_policy(
 def renderer_of(path: str | Path) -> str:
     """The renderer that a policy folder was trained with; empty where foldgym did not write it."""
     return str(_read_sheet(Path(path).absolute()).get("renderer", ""))
+
+
+def _load_adapted(
+    folder: Path, device: torch.device | str | None, dtype: torch.dtype | None
+) -> SavedPolicy:
+    from foldgym.agents.engines import lora
+
+    config: Any = lora.sheet_of(folder)
+    base = Path(config.base_model_name_or_path or "")
+    if not config.base_model_name_or_path or not (base / "config.json").is_file():
+        raise CheckpointError(
+            f"the adapter in {folder} belongs to {config.base_model_name_or_path!r}, which is no "
+            "model folder here; set base_model_name_or_path in its adapter_config.json"
+        )
+    saved = load_policy(base, device, dtype)
+    lora.attach(saved.model, config)
+    lora.read_adapter(folder, saved.model)
+    return replace(saved, model=lora.merged(saved.model))
 
 
 def _read_sheet(folder: Path) -> dict[str, Json]:
