@@ -131,5 +131,5 @@ def test_what_does_not_fit_is_one_line(tmp_path):
         lora.read_adapter(tmp_path, adapted())
     with pytest.raises(CheckpointError, match="cannot be read"):
         lora.read_adapter(tmp_path / "nowhere", adapted())
-    with pytest.raises(CheckpointError, match="belongs to '', which is no model folder"):
+    with pytest.raises(CheckpointError, match="belongs to None, which is no model folder"):
         load_policy(tmp_path)
