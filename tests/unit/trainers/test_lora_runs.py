@@ -92,7 +92,7 @@ def test_a_base_that_changed_and_a_rank_that_changed_are_refused(here, tmp_path)
     file = folder / "run.toml"
     text = file.read_text()
     start = text.index("[lora]")
-    file.write_text(text[:start] + text[text.index("[", start + 1) :])
+    file.write_text(text[:start] + text[text.index("\n[", start) :])
     with pytest.raises(CheckpointError, match=r"holds adapters; leave lora\.rank as it was"):
         resume(folder)
     file.write_text(text)
