@@ -38,7 +38,7 @@ from foldgym.config.parse import (
 )
 from foldgym.config.plugins import bind, build, load_module, plug, resolve
 from foldgym.config.runs import Run, SftRun, TrainRun, asks_aux, given
-from foldgym.config.scaling import LoraSection
+from foldgym.config.scaling import LogSection, LoraSection
 
 __all__ = [
     "AdvantageSection",
@@ -47,6 +47,7 @@ __all__ = [
     "EngineSection",
     "EnvSection",
     "KlSection",
+    "LogSection",
     "LoraSection",
     "LossSection",
     "MemorySection",

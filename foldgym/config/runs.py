@@ -35,7 +35,7 @@ from foldgym.config.models import (
     Use,
     ValueSection,
 )
-from foldgym.config.scaling import LoraSection
+from foldgym.config.scaling import LogSection, LoraSection
 
 WHOLE = "foldgym"  # error type of a message that already names its key
 NEVER_FOLDS = frozenset(
@@ -65,6 +65,7 @@ class Run(Section):
     seed: Count = 0
     output: Name
     envs: Annotated[tuple[EnvSection, ...], Field(min_length=1)]
+    log: LogSection = LogSection()
 
     def inert(self) -> Inert:
         """Options that have no effect with the chosen parts, each with its reason."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from foldgym.config.models import Count, Name, Rate, Section
 
 
@@ -17,3 +19,14 @@ class LoraSection(Section):
     alpha: Rate = 32.0
     targets: tuple[Name, ...] = ()
     rslora: bool = False
+
+
+class LogSection(Section):
+    """Who else is told of a run's numbers, beside its JSONL files.
+
+    `peak_flops` are the device's (FLOPs per second), of which `mfu` is the share.
+    """
+
+    tensorboard: bool = False
+    wandb: Literal["off", "offline"] = "off"
+    peak_flops: Rate | None = None

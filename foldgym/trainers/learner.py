@@ -23,6 +23,7 @@ from foldgym.trainers.losses.tokens import LOG_RATIO_LIMIT, TokenLoss, Tokens
 from foldgym.trainers.masters import Masters, narrow
 from foldgym.trainers.optim import Optim, adamw
 from foldgym.trainers.reading import Reader, Reading, check_finite
+from foldgym.trainers.throughput import Meter
 from foldgym.types import Batch
 
 LossFn = Callable[[Tokens], TokenLoss]
@@ -135,6 +136,11 @@ class TorchLearner:
             raise ValueError("this learner has no reference model")
         column_BT = self.reference.logprobs(batch, self.optim.microbatch_tokens)
         return replace(batch, extra={**batch.extra, "reference": column_BT})
+
+    def meter(self, peak: float | None = None) -> Meter:
+        """Looks at what this learner computes; `peak` replaces the device's FLOPs per second."""
+        readers = (self.reader, self.reference, self.columns.previous)
+        return Meter(self.policy.model, [r.work for r in readers if r is not None], peak)
 
     @property
     def rate(self) -> float:

@@ -1,7 +1,7 @@
 """What a run writes down: metrics, timings and trajectories, each a JSONL file with an offset.
 
-`metrics.jsonl` holds only values that are the same whenever the run is repeated; wall-clock times
-have a file of their own.
+`metrics.jsonl` holds only values that are the same whenever the run is repeated; wall-clock times,
+speeds and memory have a file of their own.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from pathlib import Path
 from statistics import fmean
 
 from foldgym.agents.counting import costs
-from foldgym.records import JsonlWriter, to_table
-from foldgym.types import Group, Json
+from foldgym.records import JsonlReader, JsonlWriter, to_table
+from foldgym.trainers.sinks import Watched
+from foldgym.trainers.throughput import Meter
+from foldgym.types import Group, Json, Stop
 
 METRICS, TIMINGS, TRAJECTORIES = "metrics.jsonl", "timings.jsonl", "trajectories.jsonl"
 
@@ -21,21 +23,38 @@ METRICS, TIMINGS, TRAJECTORIES = "metrics.jsonl", "timings.jsonl", "trajectories
 class RunLog:
     """The files of a run folder, cut back to `offsets` (without, to nothing).
 
-    Raises `DataError` when they cannot be written, or are shorter than the offsets say.
+    `sinks` are told what metrics and timings hold already, and every step from then on; `meter`
+    adds to the timings of a step. Raises `DataError` when they cannot be written, or are shorter
+    than the offsets say.
     """
 
     def __init__(
-        self, folder: Path, offsets: Mapping[str, int] | None = None, trajectories: bool = True
+        self,
+        folder: Path,
+        offsets: Mapping[str, int] | None = None,
+        trajectories: bool = True,
+        *,
+        sinks: Sequence[Watched] = (),
+        meter: Meter | None = None,
     ) -> None:
         names = (METRICS, TIMINGS, TRAJECTORIES) if trajectories else (METRICS, TIMINGS)
         self._files = {name: JsonlWriter(folder / name) for name in names}
         for name, file in self._files.items():
             file.truncate_to((offsets or {}).get(name, 0))
+        self._sinks, self._meter = sinks, meter
+        if sinks:
+            files = (JsonlReader(folder / name) for name in (METRICS, TIMINGS))
+            for row, times in zip(*files, strict=True):
+                self._tell(row.pop("step"), row, {k: v for k, v in times.items() if k != "step"})
 
     def step(self, step: int, metrics: Mapping[str, Json], seconds: Mapping[str, float]) -> None:
         """One line each of metrics and timings."""
+        times: Mapping[str, Json] = seconds
+        if self._meter is not None:
+            times = {**seconds, **self._meter(metrics, seconds)}
         self._files[METRICS].write({"step": step, **metrics})
-        self._files[TIMINGS].write({"step": step, **seconds})
+        self._files[TIMINGS].write({"step": step, **times})
+        self._tell(step, metrics, times)
 
     def trajectories(self, step: int, groups: Sequence[Group], kept: bool) -> None:
         """One line per episode, failures included; nothing if the run keeps none."""
@@ -57,13 +76,19 @@ class RunLog:
         return {name: file.offset for name, file in self._files.items()}
 
     def close(self) -> None:
-        """Closes all files."""
+        """Closes all files and sinks."""
         for file in self._files.values():
             file.close()
+        for sink in self._sinks:
+            sink.close()
+
+    def _tell(self, step: int, metrics: Mapping[str, Json], times: Mapping[str, Json]) -> None:
+        for sink in self._sinks:
+            sink.write(step, metrics, times)
 
 
 def summary(groups: Sequence[Group]) -> dict[str, float]:
-    """Means over the trajectories of a step: reward, success, turns, tokens, segments, ...
+    """Means over the trajectories of a step: reward, success, turns, tokens, stops, segments, ...
 
     `degenerate` is the share of groups whose rewards are all equal.
     """
@@ -82,6 +107,9 @@ def summary(groups: Sequence[Group]) -> dict[str, float]:
         "episodes": float(len(trajectories)),
         "failures": float(sum(len(group.failures) for group in groups)),
     }
+    for stop in Stop:
+        if count := sum(t.stop is stop for t in trajectories):
+            found[f"stop/{stop.value}"] = count / len(trajectories)
     found |= {f"memory/{name}": value for name, value in costs(trajectories).items()}
     parts = sorted({name for group in groups for r in group.rewards for name in r.parts})
     if len(parts) > 1:

@@ -15,6 +15,7 @@ from foldgym.trainers.batch import Whole, take
 from foldgym.trainers.heads import form_of, read_hidden, read_logits
 from foldgym.trainers.layout import Layout, Padded, Sheet
 from foldgym.trainers.losses.tokens import Tokens
+from foldgym.trainers.throughput import Work
 from foldgym.types import Batch
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class Reader:
             raise ValueError(f"log-probs need a temperature above 0, not {temperature}")
         self.model, self.temperature, self.chunk = model, temperature, chunk
         self.layout = layout or Padded()
+        self.work = Work()
         self.within: Callable[[], AbstractContextManager[None]] = nullcontext
         self.model.eval()  # dropout would part the learner's log-probs from the sampler's
         self.scorer: Callable[..., tuple[Tensor, Tensor]] = Scorer(model, temperature, chunk)
@@ -95,6 +97,7 @@ class Reader:
         sheet = self.layout.lay(batch, self.model.device)
         ids_U = torch.as_tensor(sheet.ids_U, device=self.model.device)
         row_U, at_U = self._where(sheet)
+        self.work.add(sheet.inputs, len(sheet.ids_U))
         with self.within():
             logp_U, entropy_U = self.scorer(sheet.inputs, row_U, at_U, ids_U, entropy_gradient)
         logp_N, entropy_N = _back(logp_U, sheet), _back(entropy_U, sheet)

@@ -30,6 +30,7 @@ from foldgym.trainers.losses import policy_gradient
 from foldgym.trainers.metrics import RunLog, headline, summary
 from foldgym.trainers.optim import Optim
 from foldgym.trainers.samplers import uniform
+from foldgym.trainers.sinks import open_sinks
 from foldgym.trainers.train import CHECKPOINTS, Clock, Progress, new_folder, write_run
 from foldgym.trainers.wiring import (
     Actor,
@@ -68,7 +69,12 @@ def sft(
     actor = cloned(run, mix)
     show = demonstrations or shown(run, mix, actor)
     learner = TorchLearner(actor.policy, policy_gradient, optim_of(run))
-    log = RunLog(folder, trajectories=False)
+    log = RunLog(
+        folder,
+        trajectories=False,
+        sinks=open_sinks(run.log, folder, run.model_dump()),
+        meter=learner.meter(run.log.peak_flops),
+    )
     write_run(run, folder)
     try:
         for step in range(1, run.sft.steps + 1):

@@ -42,6 +42,7 @@ from foldgym.trainers.metrics import RunLog, headline, summary
 from foldgym.trainers.openings import Openings
 from foldgym.trainers.optim import Optim
 from foldgym.trainers.samplers import SAMPLERS, settle
+from foldgym.trainers.sinks import open_sinks
 from foldgym.trainers.values import ValueHead, ValuePredictor
 from foldgym.trainers.wiring import (
     Actor,
@@ -233,7 +234,13 @@ def build(run: TrainRun, folder: Path, found: checkpoint.Checkpoint | None = Non
         sampler,
         learner,
         Crediting(parts, learner, sampler, replay, head),
-        RunLog(folder, found.state["offsets"] if found else None, run.train.trajectories),
+        RunLog(
+            folder,
+            found.state["offsets"] if found else None,
+            run.train.trajectories,
+            sinks=open_sinks(run.log, folder, run.model_dump()),
+            meter=learner.meter(run.log.peak_flops),
+        ),
         answers,
         store,
     )

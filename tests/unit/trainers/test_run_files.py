@@ -31,6 +31,7 @@ def test_summary_by_hand(by_hand):
         "degenerate": 0.5,
         "episodes": 3.0,
         "failures": 1.0,
+        "stop/done": 1.0,
     }
     assert summary([Group(Request("world", 2, 1), (), (), (lost,))]) == {
         "episodes": 0.0,
