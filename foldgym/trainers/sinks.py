@@ -84,8 +84,9 @@ class TensorBoard:
         from tensorboard.compat.proto import event_pb2, summary_pb2
         from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self._event: Any = event_pb2.Event
-        self._summary: Any = summary_pb2.Summary
+        events: Any = event_pb2  # generated, and untyped
+        summaries: Any = summary_pb2
+        self._event, self._summary = events.Event, summaries.Summary
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self._records: Any = RecordWriter((folder / "events.out.tfevents.foldgym").open("wb"))
