@@ -96,6 +96,7 @@ BAD = [
         "learns from failures too",
     ),
     (("replay.use=remix",), "would treat as fresh"),
+    ((*REMIX, "lora.rank=2"), "'remix' moves its reference along"),
     (keys("loss.use=mix_ppg", "old=recompute"), "every sample is fresh"),
     ((*REMIX, "replay.until=100"), "must be algorithm.loss.reincarnate"),
     ((*keys("old=recompute"), "replay.use=spear"), "which recomputing would overwrite"),
