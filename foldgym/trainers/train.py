@@ -99,6 +99,7 @@ async def improve(job: Job, progress: Progress | None = None) -> None:
         metrics = summary(groups)
         if job.store is not None:
             metrics |= job.store.merge(played)
+        await job.actor.rest()
         batch, found = job.credit.batch(groups, job.step)
         metrics |= found | job.learner.update(batch) | job.sampler.update(groups, rejected)
         metrics |= await job.actor.publish()

@@ -148,6 +148,11 @@ class Actor:
         """Writes the policy's files into a new folder, as in a checkpoint."""
         write_policy(folder, self.policy.model, self.tokenizer, self.renderer_name, metadata)
 
+    async def rest(self) -> None:
+        """Nobody plays until the next `publish`."""
+        if self.engine is not None:
+            await self.engine.rest()
+
     async def publish(self) -> dict[str, float]:
         """The weights changed: from now on the sampler has them. Returns numbers about it."""
         return {} if self.engine is None else await self.engine.publish()

@@ -13,6 +13,7 @@ from foldgym.types import Ids, Policy, Scorer
 ENGINES = {
     "torch": "foldgym.agents.engines.engine:in_process",
     "scripted": "foldgym.agents.engines.imitated:scripted",
+    "vllm": "foldgym.agents.engines.vllm:vllm",
 }
 
 
@@ -47,7 +48,9 @@ class Engine(Protocol):
     """Who samples the rollouts of a run.
 
         await engine.start()  # with the weights as they are
-        ...                   # engine.sampler plays; the learner makes an update
+        ...                   # engine.sampler plays
+        await engine.rest()   # nobody plays for now: its memory may be had
+        ...                   # the learner makes an update
         numbers = await engine.publish()  # from now on it samples with the new weights
         await engine.stop()   # always: nothing of it is left
 
@@ -61,6 +64,7 @@ class Engine(Protocol):
     @property
     def judged(self) -> Policy: ...  # noqa: D102
     async def start(self) -> None: ...  # noqa: D102
+    async def rest(self) -> None: ...  # noqa: D102
     async def publish(self) -> dict[str, float]: ...  # noqa: D102
     async def stop(self) -> None: ...  # noqa: D102
 
@@ -78,6 +82,9 @@ class InProcess:
 
     async def start(self) -> None:
         """Nothing to start."""
+
+    async def rest(self) -> None:
+        """Nothing to lend."""
 
     async def publish(self) -> dict[str, float]:
         """The weights are there already."""

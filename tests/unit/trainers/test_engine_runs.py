@@ -30,6 +30,9 @@ class Watched:
     async def start(self):
         CALLS.append("start")
 
+    async def rest(self):
+        CALLS.append("rest")
+
     async def publish(self):
         CALLS.append(f"publish {self.sampler.version}")
         return {"pushed": 7.0}
@@ -143,7 +146,7 @@ def test_an_engine_of_ones_own_hears_of_every_update(policy, tmp_path):
     )
     folder = train(run_file(policy, tmp_path / "run", *more))
     calls = load_module(str(source)).CALLS
-    assert calls == ["start", "publish 1", "publish 2", "stop"]
+    assert calls == ["start", "rest", "publish 1", "rest", "publish 2", "stop"]
     assert [row["pushed"] for row in JsonlReader(folder / "metrics.jsonl")] == [7.0, 7.0]
 
 

@@ -1,0 +1,432 @@
+"""What the vLLM engine does with a server that answers, dies, hangs, or has other weights.
+
+The server is a double (tests/support/vllm_double.py); `test_vllm.py` plays with vLLM itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import vllm_double
+from vllm_double import LONG, STOP, VOCAB
+
+from foldgym.agents.engines.engine import Trainee
+from foldgym.agents.engines.vllm import VllmEngine, vllm
+from foldgym.agents.renderers import CompactRenderer
+from foldgym.errors import ConfigError, EngineDown, EngineError, WeightsDiffer
+from foldgym.testing.doubles import ByteTokenizer
+from foldgym.types import Completion, Finish, Prompt, Sampling
+
+EVEN = -math.log(VOCAB)
+
+
+class Uniform:
+    """The trainee of the double: all ids alike, and a `shift` in the place of weights."""
+
+    def __init__(self) -> None:
+        self.version, self.shift, self.max_positions = 0, 0.0, 200.0
+
+    def open(self, seed: int, env: object) -> Any:
+        raise NotImplementedError
+
+    def update(self, shift: float) -> None:
+        self.version, self.shift = self.version + 1, shift
+
+    def logprobs(self, prompt: Any, target: Any) -> tuple[float, ...]:
+        return self.score([(prompt, target)])[0]
+
+    def score(self, pairs: Any, temperature: float = 1.0) -> list[tuple[float, ...]]:
+        return [(EVEN - self.shift,) * len(target) for _, target in pairs]
+
+    def write(self, folder: Path) -> None:
+        folder.mkdir()
+        (folder / "shift.json").write_text(json.dumps(self.shift))
+        (folder / "config.json").write_text('{"tie_word_embeddings": false}')
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> str:
+    """A program that the engine takes for an interpreter with vLLM."""
+    path = tmp_path / "python"
+    path.write_text(f'#!/bin/sh\nexec {sys.executable} {vllm_double.__file__} "$@"\n')
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+def engine_of(trained: Uniform, folder: Path, **options: Any) -> VllmEngine:
+    renderer = CompactRenderer(ByteTokenizer())
+    renderer.stop_ids = (STOP,)
+    engine = vllm(Trainee(trained, renderer, trained.write, folder), **options)
+    assert isinstance(engine, VllmEngine)
+    return engine
+
+
+def with_engine(
+    tmp_path: Path,
+    python: str,
+    act: Callable[[VllmEngine, Uniform], Awaitable[Any]],
+    **options: Any,
+) -> Any:
+    """What `act` returns; afterwards nothing of the server may be left."""
+    trained = Uniform()
+    engine = engine_of(trained, tmp_path / "run", python=python, **options)
+
+    async def live() -> Any:
+        await engine.start()
+        try:
+            return await act(engine, trained)
+        finally:
+            await engine.stop()
+
+    try:
+        return asyncio.run(live())
+    finally:
+        assert not any(map(alive, processes(tmp_path / "run")))
+        assert not (tmp_path / "run" / "weights").exists()
+
+
+def processes(folder: Path) -> list[int]:
+    """Ids of all that servers with logs in a folder started."""
+    logs = "\n".join(log.read_text() for log in folder.glob("vllm-*.log"))
+    lines = [line.split()[1:] for line in logs.splitlines() if line.startswith("pids")]
+    assert lines
+    return [int(each) for line in lines for each in line]
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+async def ill(engine: VllmEngine, what: str) -> None:
+    async with httpx.AsyncClient(base_url=engine.nodes[0].client.url) as http:
+        try:
+            await http.post("/double", json={"ill": what})
+        except httpx.HTTPError:
+            assert what == "dead"
+
+
+async def say(engine: VllmEngine, seed: int = 0, **sampling: Any) -> Completion:
+    session = engine.sampler.open(seed, None)  # pyright: ignore[reportArgumentType]
+    try:
+        return await session.sample(Prompt((1, 2, 3)), Sampling(**sampling))
+    finally:
+        session.close()
+
+
+def test_ids_come_back_with_log_probs_version_and_the_reason_of_their_end(tmp_path, python):
+    async def act(engine: VllmEngine, trained: Uniform) -> None:
+        short = await say(engine, max_tokens=5)
+        assert (len(short.ids), short.finish, short.version) == (5, Finish.LENGTH, 0)
+        assert short.logprobs == pytest.approx([EVEN] * 5)
+        whole = await say(engine, max_tokens=60)
+        assert (len(whole.ids), whole.ids[-1], whole.finish) == (LONG, STOP, Finish.STOP)
+        marked = await say(engine, max_tokens=60, stops=("<f>",))
+        assert (len(marked.ids), marked.finish) == (3, Finish.MARKER)
+        greedy = await say(engine, max_tokens=2, temperature=0.0)
+        assert greedy.logprobs == (0.0, 0.0)  # it was certain
+        assert (await say(engine, 1, max_tokens=5)).ids == (await say(engine, 1, max_tokens=5)).ids
+        assert engine.sampler.logprobs((1,), (2, 3)) == (EVEN, EVEN)
+
+    with_engine(tmp_path, python, act)
+
+
+def test_a_session_draws_another_seed_for_every_call(tmp_path, python):
+    async def act(engine: VllmEngine, trained: Uniform) -> set[Any]:
+        session = engine.sampler.open(4, None)  # pyright: ignore[reportArgumentType]
+        said = [await session.sample(Prompt((1,)), Sampling(max_tokens=3)) for _ in range(12)]
+        session.close()
+        return {each.ids for each in said}
+
+    assert len(with_engine(tmp_path, python, act)) > 1
+
+
+def test_what_leaves_no_room_is_our_failure(tmp_path, python):
+    """The server was given 120 positions, fewer than the model has."""
+
+    async def act(engine: VllmEngine, trained: Uniform) -> None:
+        session = engine.sampler.open(0, None)  # pyright: ignore[reportArgumentType]
+        said = await session.sample(Prompt((1,) * 117), Sampling(max_tokens=50))
+        assert len(said.ids) == 3
+        with pytest.raises(EngineError, match="a prompt of 120 ids leaves nothing to sample"):
+            await session.sample(Prompt((1,) * 120), Sampling(max_tokens=50))
+        with pytest.raises(EngineError, match="an empty prompt"):
+            await session.sample(Prompt(()), Sampling(max_tokens=50))
+
+    with_engine(tmp_path, python, act)
+
+
+def test_an_update_in_the_middle_of_completions_shows_in_the_versions_of_their_ids(
+    tmp_path, python
+):
+    async def act(engine: VllmEngine, trained: Uniform) -> list[Completion]:
+        talks = [asyncio.create_task(say(engine, n, max_tokens=60)) for n in range(20)]
+        for shift in (0.5, 0.25):
+            await asyncio.sleep(0.03)
+            trained.update(shift)
+            numbers = await engine.publish()
+            assert numbers["push_gap_max"] < 1e-9
+        return await asyncio.gather(*talks)
+
+    said = with_engine(tmp_path, python, act)
+    shifts = {0: 0.0, 1: 0.5, 2: 0.25}
+    assert any(each.versions for each in said)
+    for each in said:
+        versions = each.versions or (each.version,) * len(each.ids)
+        assert each.logprobs == pytest.approx([EVEN - shifts[version] for version in versions])
+        assert list(versions) == sorted(versions)
+        assert each.version == versions[-1]
+        assert len(each.ids) == 60 or each.ids[-1] == STOP
+
+
+def test_nothing_is_pushed_where_nothing_changed(tmp_path, python):
+    async def act(engine: VllmEngine, trained: Uniform) -> list[str]:
+        assert await engine.publish() == await engine.publish()
+        trained.update(0.1)
+        await engine.publish()
+        async with httpx.AsyncClient(base_url=engine.nodes[0].client.url) as http:
+            return (await http.get("/went")).json()
+
+    calls = ["/pause?mode=abort", "/collective_rpc", "/reset_prefix_cache", "/resume"]
+    assert with_engine(tmp_path, python, act) == calls
+
+
+def test_memory_is_lent_while_the_learner_works(tmp_path, python):
+    async def act(engine: VllmEngine, trained: Uniform) -> list[str]:
+        await engine.rest()
+        await engine.publish()  # an update that was skipped
+        assert len((await say(engine, max_tokens=5)).ids) == 5
+        async with httpx.AsyncClient(base_url=engine.nodes[0].client.url) as http:
+            return (await http.get("/went")).json()
+
+    assert with_engine(tmp_path, python, act, sleep=True) == [
+        "/sleep?level=2",
+        "/wake_up?tags=weights",
+        "/collective_rpc",
+        "/reset_prefix_cache",
+        "/wake_up?tags=kv_cache",
+        "/resume",
+    ]
+
+
+def test_a_server_that_keeps_the_old_weights_is_found_out(tmp_path, python):
+    async def act(engine: VllmEngine, trained: Uniform) -> None:
+        await ill(engine, "stale")
+        trained.update(1e-4)  # less than the tolerance
+        with pytest.raises(WeightsDiffer, match="still has the weights of before"):
+            await engine.publish()
+        with pytest.raises(EngineDown, match="still has the weights of before"):
+            await say(engine)  # and nobody waits for ever
+        trained.update(0.3)
+
+    with_engine(tmp_path, python, act)
+
+
+def test_other_weights_than_are_trained_stop_the_run_with_the_number(tmp_path, python):
+    async def act(engine: VllmEngine, trained: Uniform) -> None:
+        await ill(engine, "stale")
+        trained.update(0.25)
+        with pytest.raises(WeightsDiffer, match=r"differ by 0\.25 on average over 63 ids"):
+            await engine.publish()
+
+    with_engine(tmp_path, python, act)
+
+
+@pytest.mark.parametrize("illness", ["dead", "failing", "deaf"])
+def test_a_server_that_fails_is_started_again_with_the_weights_that_were_pushed(
+    tmp_path, python, illness
+):
+    async def act(engine: VllmEngine, trained: Uniform) -> None:
+        trained.update(0.5)
+        await engine.publish()
+        trained.update(0.75)  # not pushed yet
+        talks = [asyncio.create_task(say(engine, n, max_tokens=60)) for n in range(4)]
+        await asyncio.sleep(0.02)
+        await ill(engine, illness)
+        if illness != "dead":
+            talks += [asyncio.create_task(say(engine, n, max_tokens=60)) for n in range(4)]
+        ended = await asyncio.gather(*talks, return_exceptions=True)
+        failed = [each for each in ended if isinstance(each, BaseException)]
+        assert failed
+        assert all(isinstance(each, EngineError) for each in failed)
+        again = await say(engine, max_tokens=5)
+        assert again.version == 1
+        assert again.logprobs == pytest.approx([EVEN - 0.5] * 5)
+        assert engine.restarts == 1
+        assert (await engine.publish())["engine_restarts"] == 1
+        assert (await say(engine, max_tokens=1)).logprobs == pytest.approx([EVEN - 0.75])
+
+    options = {"timeout": 1.0} if illness == "deaf" else {}
+    with_engine(tmp_path, python, act, **options)
+
+
+def test_a_push_to_a_dead_server_starts_one_with_the_new_weights(tmp_path, python):
+    async def act(engine: VllmEngine, trained: Uniform) -> None:
+        await ill(engine, "dead")
+        trained.update(0.5)
+        assert (await engine.publish())["engine_restarts"] == 1
+        assert (await say(engine, max_tokens=1)).logprobs == pytest.approx([EVEN - 0.5])
+
+    with_engine(tmp_path, python, act)
+
+
+def test_a_server_that_fails_too_often_ends_the_run(tmp_path, python):
+    async def act(engine: VllmEngine, trained: Uniform) -> None:
+        await ill(engine, "dead")
+        with pytest.raises(EngineDown, match=r"vLLM failed 1 times, and engine\.restarts is 0"):
+            await say(engine)
+        with pytest.raises(EngineDown):
+            await say(engine)
+
+    with_engine(tmp_path, python, act, restarts=0)
+
+
+def test_a_server_that_does_not_start_says_why(tmp_path, python):
+    engine = engine_of(Uniform(), tmp_path / "run", python=python, args=["--crash"])
+    with pytest.raises(EngineDown, match=r"ended while it started: ValueError: no such model.*log"):
+        asyncio.run(engine.start())
+
+
+def test_servers_that_run_already_are_used_and_left_alone(tmp_path, python):
+    """Two of them share the sessions; both get the weights of the trainee."""
+    theirs, trained = Uniform(), Uniform()
+    trained.update(0.5)
+    host = engine_of(theirs, tmp_path / "one", python=python)
+    other = engine_of(theirs, tmp_path / "two", python=python)
+
+    async def live() -> None:
+        await host.start()
+        await other.start()
+        urls = [f"{each.nodes[0].client.url}/v1" for each in (host, other)]
+        engine = engine_of(trained, tmp_path / "run", url=urls)
+        try:
+            await engine.start()
+            said = await asyncio.gather(*(say(engine, n, max_tokens=5) for n in range(4)))
+            assert all(each.logprobs == pytest.approx([EVEN - 0.5] * 5) for each in said)
+            sessions = [engine.sampler.open(n, None) for n in range(4)]  # pyright: ignore
+            for each in sessions:
+                await each.sample(Prompt((1,)), Sampling(max_tokens=1))
+            assert [node.sessions for node in engine.nodes] == [2, 2]
+            trained.update(0.25)
+            await engine.publish()
+            await engine.stop()
+            async with httpx.AsyncClient() as http:
+                assert (await http.get(f"{urls[0]}/models")).status_code == 200
+        finally:
+            await host.stop()
+            await other.stop()
+
+    asyncio.run(live())
+
+
+@pytest.mark.parametrize(
+    ("illness", "problem", "says"),
+    [
+        ("raw", WeightsDiffer, "--logprobs-mode processed_logprobs"),
+        ("shy", EngineDown, "VLLM_SERVER_DEV_MODE=1"),
+        ("stale", WeightsDiffer, "samples with other weights than are trained"),
+    ],
+)
+def test_a_server_that_cannot_serve_a_run_is_refused(tmp_path, python, illness, problem, says):
+    trained = Uniform()
+    trained.update(0.5)
+    host = engine_of(Uniform(), tmp_path / "host", python=python)
+
+    async def live() -> None:
+        await host.start()
+        try:
+            await ill(host, illness)
+            with pytest.raises(problem, match=says):
+                await engine_of(trained, tmp_path / "run", url=host.nodes[0].client.url).start()
+        finally:
+            await host.stop()
+
+    asyncio.run(live())
+
+
+RUN = """
+import asyncio, sys, pathlib
+sys.path[:0] = {paths!r}
+from test_vllm_engine import Uniform, engine_of
+
+async def live():
+    engine = engine_of(Uniform(), pathlib.Path({folder!r}), python={python!r})
+    await engine.start()
+    print("up", flush=True)
+    await asyncio.sleep(1000)
+
+asyncio.run(live())
+"""
+
+
+def test_a_run_that_is_killed_leaves_no_server(tmp_path, python):
+    folder = tmp_path / "run"
+    paths = [str(Path(__file__).parent), str(Path(vllm_double.__file__).parent)]
+    code = RUN.format(paths=paths, folder=str(folder), python=python)
+    run = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert run.stdout is not None
+    assert run.stdout.readline() == b"up\n"
+    started = processes(folder)
+    assert len(started) == 2
+    assert all(map(alive, started))
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    until = time.monotonic() + 20
+    while any(map(alive, started)) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not any(map(alive, started))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"url": "http://x", "python": "p"}, r"engine\.python: has no effect: engine\.url names"),
+        ({"url": []}, r"engine\.url: an empty list"),
+        ({"gpus": "0"}, r'engine\.gpus: has no effect: policy\.device is "cpu"'),
+        ({"gpu_memory_utilization": 0.4}, r"engine\.gpu_memory_utilization: has no effect"),
+        ({"restarts": -1}, r"engine\.restarts: -1 must be at least 0"),
+        ({"python": "/nowhere/python"}, r"engine\.python: /nowhere/python is no program"),
+    ],
+)
+def test_options_without_effect_or_out_of_range_are_refused(tmp_path, options, says):
+    with pytest.raises(ConfigError, match=says):
+        engine_of(Uniform(), tmp_path, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_flags_say_what_the_run_file_says(tmp_path, python):
+    trained = Uniform()
+    trainee = Trainee(trained, CompactRenderer(ByteTokenizer()), trained.write, tmp_path, 1.0)
+    server = vllm(trainee, python=python, max_model_len=64, args=["--seed", "3"]).server
+    words = " ".join(server.flags)
+    assert "--dtype float32" in words
+    assert "--logprobs-mode processed_logprobs" in words
+    assert "--max-model-len 64" in words
+    assert words.endswith("--enforce-eager --seed 3")
+    assert server.variables["VLLM_TARGET_DEVICE"] == "cpu"
+    gpu = Trainee(
+        trained, trainee.renderer, trained.write, tmp_path, 1.0, dtype="bfloat16", device="cuda"
+    )
+    options = {"gpus": "1,2", "tensor_parallel": 2, "gpu_memory_utilization": 0.5, "sleep": True}
+    server = vllm(gpu, python=python, **options).server
+    words = " ".join(server.flags)
+    assert "--dtype bfloat16" in words
+    assert "--gpu-memory-utilization 0.5 --tensor-parallel-size 2" in words
+    assert "--enable-sleep-mode" in words
+    assert "--enforce-eager" not in words
+    assert server.variables == {"CUDA_VISIBLE_DEVICES": "1,2"}
