@@ -4,7 +4,7 @@
 Every id has the log-prob `-log(VOCAB) - shift`, the `shift` being in FOLDER/shift.json. It says one
 id every few milliseconds and may be interrupted. POST /double {"ill": ...} makes it ill:
 "dead" it ends, "deaf" it never answers, "failing" it answers 500, "stale" it reads no new weights,
-"raw" log-probs know no temperature, "shy" it has no calls for weights.
+"raw" log-probs know no temperature, "shy" it has no calls for weights, "endless" it says nothing.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class State:
         self.folder = folder
         self.ill = ""
         self.went: list[str] = []
-        self.pauses = 0
+        self.pauses = self.busy = 0
         self.goes = threading.Event()
         self.goes.set()
         self.load(folder)
@@ -68,6 +68,8 @@ def handler(state: State) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             if self.path == "/v1/models":
                 self.reply({"data": [{"id": "policy", "max_model_len": 120}]})
+            elif self.path == "/busy":
+                self.reply(state.busy)
             elif self.path == "/went":
                 self.reply(state.went)
             else:
@@ -121,6 +123,9 @@ def handler(state: State) -> type[BaseHTTPRequestHandler]:
         def say(self, body: dict) -> None:
             state.goes.wait()
             pauses, ids, why, by = state.pauses, [], "length", None
+            state.busy += 1
+            while state.ill == "endless":
+                time.sleep(STEP)
             seed = body["seed"]
             while len(ids) < body["max_tokens"] and why == "length":
                 ids.append((seed + 3 * len(ids)) % 5 + 10)

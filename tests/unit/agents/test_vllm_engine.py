@@ -177,7 +177,7 @@ def test_an_update_in_the_middle_of_completions_shows_in_the_versions_of_their_i
     async def act(engine: VllmEngine, trained: Uniform) -> list[Completion]:
         talks = [asyncio.create_task(say(engine, n, max_tokens=60)) for n in range(20)]
         for shift in (0.5, 0.25):
-            await asyncio.sleep(0.03)
+            await asyncio.sleep(0.05)
             trained.update(shift)
             numbers = await engine.publish()
             assert numbers["push_gap_max"] < 1e-9
@@ -185,7 +185,7 @@ def test_an_update_in_the_middle_of_completions_shows_in_the_versions_of_their_i
 
     said = with_engine(tmp_path, python, act)
     shifts = {0: 0.0, 1: 0.5, 2: 0.25}
-    assert any(each.versions for each in said)
+    assert {each.version for each in said} != {0}
     for each in said:
         versions = each.versions or (each.version,) * len(each.ids)
         assert each.logprobs == pytest.approx([EVEN - shifts[version] for version in versions])
@@ -255,15 +255,15 @@ def test_a_server_that_fails_is_started_again_with_the_weights_that_were_pushed(
         trained.update(0.5)
         await engine.publish()
         trained.update(0.75)  # not pushed yet
+        await ill(engine, "endless" if illness == "dead" else illness)
         talks = [asyncio.create_task(say(engine, n, max_tokens=60)) for n in range(4)]
-        await asyncio.sleep(0.02)
-        await ill(engine, illness)
-        if illness != "dead":
-            talks += [asyncio.create_task(say(engine, n, max_tokens=60)) for n in range(4)]
+        if illness == "dead":
+            async with httpx.AsyncClient(base_url=engine.nodes[0].client.url) as http:
+                while (await http.get("/busy")).json() < 4:
+                    await asyncio.sleep(0.01)
+            await ill(engine, "dead")
         ended = await asyncio.gather(*talks, return_exceptions=True)
-        failed = [each for each in ended if isinstance(each, BaseException)]
-        assert failed
-        assert all(isinstance(each, EngineError) for each in failed)
+        assert all(isinstance(each, EngineError) for each in ended)
         again = await say(engine, max_tokens=5)
         assert again.version == 1
         assert again.logprobs == pytest.approx([EVEN - 0.5] * 5)
@@ -271,7 +271,7 @@ def test_a_server_that_fails_is_started_again_with_the_weights_that_were_pushed(
         assert (await engine.publish())["engine_restarts"] == 1
         assert (await say(engine, max_tokens=1)).logprobs == pytest.approx([EVEN - 0.75])
 
-    options = {"timeout": 1.0} if illness == "deaf" else {}
+    options = {"timeout": 3.0} if illness == "deaf" else {}
     with_engine(tmp_path, python, act, **options)
 
 
