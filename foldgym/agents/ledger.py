@@ -49,6 +49,7 @@ class Ledger:
             lineage=lineage,
             trainable=trainable,
             may_rewrite=may_rewrite,
+            pictures=prompt.pictures,
         )
 
     def said(self, prompt: Prompt, said: Completion, message: Message, problem: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from foldgym.agents.renderers import Piece, Renderer, weave
 from foldgym.errors import MemoryFault
-from foldgym.types import Completion, Ids, Log, Message, Ref, Segment, Synth, View
+from foldgym.types import Completion, Ids, Log, Message, Picture, Ref, Segment, Synth, View
 
 
 def encode_view(view: View, log: Log, renderer: Renderer) -> Ids:
@@ -82,6 +82,7 @@ class _Open:
     turn_ids: list[int] = field(default_factory=list[int])
     logprobs: list[float] = field(default_factory=list[float])
     versions: list[int] = field(default_factory=list[int])
+    pictures: tuple[Picture, ...] = ()
 
     def grow(self, ids: Ids, turn: int, logprobs: tuple[float, ...], versions: Ids) -> None:
         self.token_ids += ids
@@ -113,8 +114,11 @@ class Recorder:
         lineage: str = "main",
         trainable: bool = True,
         may_rewrite: bool = True,
+        pictures: tuple[Picture, ...] = (),
     ) -> None:
         """Record one sampler call. `said.logprobs` has one entry per id, as have its `versions`.
+
+        `pictures` are those of the context; where one changed, its ids count as dropped.
 
         Raises `MemoryFault` when the context dropped recorded ids although the memory promised
         never to rewrite (`may_rewrite=False`).
@@ -132,7 +136,8 @@ class Recorder:
         segment = self._open.get(key)
         if segment is not None:
             known = len(segment.token_ids)
-            if list(context[:known]) != segment.token_ids:
+            seen = tuple(picture for picture in pictures if picture.at < known)
+            if list(context[:known]) != segment.token_ids or seen != segment.pictures:
                 if not may_rewrite:
                     raise MemoryFault(
                         f"turn {turn}: the view no longer starts with what was sampled, but this "
@@ -145,6 +150,7 @@ class Recorder:
         added = context[len(segment.token_ids) :]
         segment.grow(added, -1, (0.0,) * len(added), (-1,) * len(added))
         segment.grow(said.ids, turn, said.logprobs, versions)
+        segment.pictures = pictures
 
     def freeze(self) -> tuple[Segment, ...]:
         """All segments, closed ones first, in the order in which they were opened."""
@@ -157,6 +163,7 @@ class Recorder:
                 tuple(row.versions),
                 lineage,
                 trainable,
+                row.pictures,
             )
             for lineage, trainable, row in rows
         )

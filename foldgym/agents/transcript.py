@@ -14,6 +14,7 @@ from foldgym.agents.counting import Tally
 from foldgym.agents.kit import Aside, Loan, Moment, RendererKit, Voice
 from foldgym.agents.ledger import REPLAY, Ledger
 from foldgym.agents.markers import cut
+from foldgym.agents.pictures import view_pictures
 from foldgym.agents.recorder import encode_view, view_messages
 from foldgym.agents.renderers import Renderer
 from foldgym.agents.tasks import cancelled
@@ -422,12 +423,14 @@ class Transcript:
         return squeezed.view
 
     def _prompt(self, view: View, purpose: str) -> Prompt:
+        ids = self._encode(view)
         return Prompt(
-            self._encode(view),
+            ids,
             view_messages(view, self.log),
             self.tools,
             turn=len(self.turns),
             purpose=purpose,
+            pictures=view_pictures(view, self.log, self.renderer, ids),
         )
 
     def _read(self, spoken: Ids, finish: Finish) -> Parsed:

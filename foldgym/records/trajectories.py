@@ -1,10 +1,15 @@
-"""Trajectories to JSON objects and back, exactly, with a schema number."""
+"""Trajectories to JSON objects and back, exactly, with a schema number.
+
+Pictures stand in messages whole; segments name them by digest, and `pictures` holds what no
+message of the trajectory does. A trajectory without pictures looks as it always did.
+"""
 
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +21,7 @@ from foldgym.types import (
     Image,
     Json,
     Message,
+    Picture,
     Proposal,
     Reward,
     Segment,
@@ -100,6 +106,7 @@ def to_table(
                 "versions": list(segment.versions),
                 "lineage": segment.lineage,
                 "trainable": segment.trainable,
+                **_seen(segment),
             }
             for segment in trajectory.segments
         ],
@@ -109,6 +116,10 @@ def to_table(
         "counters": _json(trajectory.counters, f"{where}: counters"),
         "seconds": trajectory.seconds,
     }
+    known = _images(trajectory.task.prompt, trajectory.turns)
+    shown = {_digest(p.image): p.image for s in trajectory.segments for p in s.pictures}
+    if unknown := {key: image for key, image in shown.items() if key not in known}:
+        table["pictures"] = {key: _image(image) for key, image in unknown.items()}
     if (wants := trajectory.proposal) is not None:
         table["proposal"] = {
             "put": [list(pair) for pair in wants.put],
@@ -146,19 +157,49 @@ def from_table(table: Mapping[str, Json]) -> Record:
         raise DataError(f"not a trajectory: {problem}") from None
 
 
+def _seen(segment: Segment) -> dict[str, Json]:
+    """The pictures of a segment by digest, if it has any."""
+    seen = [[picture.at, _digest(picture.image)] for picture in segment.pictures]
+    return {"pictures": seen} if seen else {}
+
+
+def _digest(image: Image) -> str:
+    return blake2b(image.media_type.encode() + b"\n" + image.data, digest_size=16).hexdigest()
+
+
+def _images(prompt: Sequence[Message], turns: Sequence[Turn]) -> dict[str, Image]:
+    """The pictures in what was said, by digest."""
+    said = [*prompt, *(message for turn in turns for message in turn.observation)]
+    return {
+        _digest(part): part
+        for message in said
+        if not isinstance(message.content, str)
+        for part in message.content
+        if isinstance(part, Image)
+    }
+
+
+def _pictures(table: Mapping[str, Json], known: Mapping[str, Image]) -> tuple[Picture, ...]:
+    return tuple(Picture(at, known[key]) for at, key in table.get("pictures", ()))
+
+
 def _record(table: Mapping[str, Json]) -> Record:
     task, reward = table["task"], table.get("reward")
+    prompt = tuple(map(_read_message, task["prompt"]))
+    turns = tuple(map(_read_turn, table["turns"]))
+    known = _images(prompt, turns)
+    known |= {key: _read_image(part) for key, part in table.get("pictures", {}).items()}
     trajectory = Trajectory(
         id=table["id"],
         env=table["env"],
         task=Task(
             id=task["id"],
-            prompt=tuple(map(_read_message, task["prompt"])),
+            prompt=prompt,
             answer=task["answer"],
             metadata=task["metadata"],
         ),
         seed=table["seed"],
-        turns=tuple(map(_read_turn, table["turns"])),
+        turns=turns,
         segments=tuple(
             Segment(
                 token_ids=tuple(segment["token_ids"]),
@@ -167,6 +208,7 @@ def _record(table: Mapping[str, Json]) -> Record:
                 versions=tuple(segment["versions"]),
                 lineage=segment["lineage"],
                 trainable=segment["trainable"],
+                pictures=_pictures(segment, known),
             )
             for segment in table["segments"]
         ),
@@ -222,12 +264,7 @@ def _read_turn(table: Mapping[str, Json]) -> Turn:
 def _message(message: Message) -> dict[str, Json]:
     content: Json = message.content
     if not isinstance(content, str):
-        content = [
-            part
-            if isinstance(part, str)
-            else {"image": b64encode(part.data).decode(), "media_type": part.media_type}
-            for part in content
-        ]
+        content = [part if isinstance(part, str) else _image(part) for part in content]
     table: dict[str, Json] = {"role": message.role, "content": content}
     if message.thinking:
         table["thinking"] = message.thinking
@@ -243,13 +280,19 @@ def _message(message: Message) -> dict[str, Json]:
     return table
 
 
+def _image(image: Image) -> dict[str, Json]:
+    return {"image": b64encode(image.data).decode(), "media_type": image.media_type}
+
+
+def _read_image(table: Mapping[str, Json]) -> Image:
+    return Image(b64decode(table["image"], validate=True), table["media_type"])
+
+
 def _read_message(table: Mapping[str, Json]) -> Message:
     content: Content = table["content"]
     if not isinstance(content, str):
         content = tuple(
-            part
-            if isinstance(part, str)
-            else Image(b64decode(part["image"], validate=True), part["media_type"])
+            part if isinstance(part, str) else _read_image(part)
             for part in cast("list[Any]", content)
         )
     return Message(

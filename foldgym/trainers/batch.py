@@ -162,6 +162,9 @@ def _stack(rows: list[_Row], scale_N: Floats, names: tuple[str, ...]) -> Batch:
         np.array([row.trajectory for row in rows], dtype=np.int64),
         np.array([row.group for row in rows], dtype=np.int64),
         names,
+        pictures=tuple(row.segment.pictures for row in rows)
+        if any(row.segment.pictures for row in rows)
+        else (),
     )
 
 
@@ -185,6 +188,7 @@ def take(batch: Batch, rows: Sequence[int]) -> Batch:
         row_trajectory_B=batch.row_trajectory_B[index],
         row_group_B=batch.row_group_B[index],
         extra=extra,
+        pictures=tuple(batch.pictures[row] for row in index) if batch.pictures else (),
     )
 
 

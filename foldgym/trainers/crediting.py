@@ -22,7 +22,7 @@ from foldgym.trainers.losses.needs import needs, survey
 from foldgym.trainers.penalty import penalised
 from foldgym.trainers.replay import Replay
 from foldgym.trainers.values import ValueHead
-from foldgym.types import Batch, Credits, Group, Sampler
+from foldgym.types import Batch, Credits, Group, Picture, Sampler
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -130,7 +130,12 @@ def joined(first: Batch, second: Batch, scale: float) -> Batch:
         row_group_B=np.concatenate([first.row_group_B, second.row_group_B + groups]),
         names=first.names + second.names,
         extra={REPLAYED: marks_BT},
+        pictures=_pictures(first) + _pictures(second) if first.pictures or second.pictures else (),
     )
+
+
+def _pictures(batch: Batch) -> tuple[tuple[Picture, ...], ...]:
+    return batch.pictures or ((),) * batch.rows
 
 
 _imitate = partial(clip_cov, share=0.02, lower=1.0, upper=40.0)  # as SPEAR replays

@@ -15,6 +15,7 @@ from foldgym.trainers.batch import Whole, take
 from foldgym.trainers.heads import form_of, read_hidden, read_logits
 from foldgym.trainers.layout import Layout, Padded, Sheet
 from foldgym.trainers.losses.tokens import Tokens
+from foldgym.trainers.pictured import pictured
 from foldgym.trainers.throughput import Work
 from foldgym.types import Batch
 
@@ -86,7 +87,7 @@ class Reader:
         if not temperature > 0:
             raise ValueError(f"log-probs need a temperature above 0, not {temperature}")
         self.model, self.temperature, self.chunk = model, temperature, chunk
-        self.layout = layout or Padded()
+        self.layout = pictured(layout or Padded(), model)
         self.work = Work()
         self.within: Callable[[], AbstractContextManager[None]] = nullcontext
         self.model.eval()  # dropout would part the learner's log-probs from the sampler's

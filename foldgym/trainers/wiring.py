@@ -14,6 +14,8 @@ from foldgym.agents.engines.engine import ENGINES, Engine, Trainee
 from foldgym.agents.engines.models import load_policy, write_policy
 from foldgym.agents.engines.tokenizer import Tokenizer
 from foldgym.agents.engines.torch_engine import TorchPolicy
+from foldgym.agents.engines.vision import format_of
+from foldgym.agents.pictures import plain, with_pictures
 from foldgym.agents.renderers import RENDERERS, Renderer, make_renderer
 from foldgym.agents.rollout import Limits, OpenEnv, Rollout
 from foldgym.agents.scaffolds import scaffold_of
@@ -237,7 +239,7 @@ def policy_folder(path: str | Path) -> Path:
 
 def make_actor(model: Any, tokenizer: Tokenizer, renderer: str, batching: Any = "rounds") -> Actor:
     """A model and its tokenizer as a policy."""
-    made = make_renderer(renderer, tokenizer)
+    made = with_pictures(partial(make_renderer, renderer), tokenizer, format_of(model))
     controls = tokenizer.controls()
     pad = controls.get("<|pad|>", made.stop_ids[0])  # padding is masked, so any id will do
     policy = TorchPolicy(model, made.stop_ids, pad_id=pad, batching=batching)
@@ -254,7 +256,7 @@ def load_aux(section: PolicySection, renderer: Renderer) -> TorchPolicy:
         torch.set_num_threads(section.threads)
     dtype = getattr(torch, section.dtype)
     saved = load_policy(policy_folder(section.path), section.device, dtype)
-    ours = renderer.tokenizer
+    ours = plain(renderer.tokenizer)
     if not isinstance(ours, Tokenizer) or not ours.same_ids(saved.tokenizer):
         raise ConfigError(
             f"aux: the tokenizer of {section.path} is not the policy's, and both read the same "

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from foldgym.types.messages import Ids, Json, Message, Observation, Task
+from foldgym.types.messages import Ids, Json, Message, Observation, Picture, Task
 from foldgym.types.playing import Finish, Proposal
 
 
@@ -67,7 +67,8 @@ class Segment:
     2
 
     `turn_ids` says which turn sampled an id (-1: context); the loss mask and per-turn credit both
-    derive from it. `logprobs` are the sampler's, 0 on context.
+    derive from it. `logprobs` are the sampler's, 0 on context. `pictures` are what a model that
+    sees was shown among the ids.
     """
 
     token_ids: Ids
@@ -76,6 +77,7 @@ class Segment:
     versions: Ids
     lineage: str = "main"
     trainable: bool = True
+    pictures: tuple[Picture, ...] = ()
 
     def __post_init__(self) -> None:
         sizes = {len(self.token_ids), len(self.turn_ids), len(self.logprobs), len(self.versions)}

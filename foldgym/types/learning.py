@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from foldgym.types.episodes import Reward, Trajectory, Turn
-from foldgym.types.messages import Json
+from foldgym.types.messages import Json, Picture
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,7 +97,8 @@ class Batch:
     aggregation's global denominator, so micro-batches add up exactly.
     `row_trajectory_B` and `row_group_B` number trajectories and groups of the batch from 0.
     `names` are the trajectories' ids; `extra` holds further columns [B, T] that a loss asks for,
-    such as the log-probs of a reference.
+    such as the log-probs of a reference. `pictures` are those of each row; empty where no row has
+    any.
     """
 
     ids_BT: Ints
@@ -111,6 +112,7 @@ class Batch:
     row_group_B: Ints
     names: tuple[str, ...] = ()
     extra: Mapping[str, Floats] = field(default_factory=dict[str, "Floats"])
+    pictures: tuple[tuple[Picture, ...], ...] = ()
 
     @property
     def rows(self) -> int:

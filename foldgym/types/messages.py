@@ -19,6 +19,14 @@ class Image:
     media_type: str = "image/png"
 
 
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture that a model sees among ids: `at` is where its placeholder ids begin."""
+
+    at: int
+    image: Image
+
+
 Content: TypeAlias = "str | tuple[str | Image, ...]"
 
 

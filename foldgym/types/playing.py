@@ -9,7 +9,7 @@ from enum import Enum
 from hashlib import blake2b
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from foldgym.types.messages import EnvHandle, Ids, Message, Role, Tool, ToolCall
+from foldgym.types.messages import EnvHandle, Ids, Message, Picture, Role, Tool, ToolCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,17 @@ class Finish(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Exactly what the policy is shown: `ids` for token engines, `messages` for the others."""
+    """Exactly what the policy is shown: `ids` for token engines, `messages` for the others.
+
+    `pictures` stand at their places among the ids, for models that see.
+    """
 
     ids: Ids
     messages: tuple[Message, ...] = ()
     tools: tuple[Tool, ...] = ()
     turn: int = 0
     purpose: str = "act"
+    pictures: tuple[Picture, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from foldgym.types import Finish, Ids
+from foldgym.types import Finish, Ids, Picture
 
 
 @dataclass(slots=True, eq=False)
@@ -64,6 +64,7 @@ class Row:
     error: str = ""
     cause: Exception | None = None
     dropped: bool = False  # nobody waits for it any more
+    pictures: tuple[Picture, ...] = ()  # among the ids of the prompt
 
     @property
     def context(self) -> Ids:

@@ -20,9 +20,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.utils import logging
 
+from foldgym.agents.engines import vision
 from foldgym.agents.engines.templates import folder_settings
 from foldgym.agents.engines.tokenizer import Tokenizer, load_tokenizer
 from foldgym.errors import CheckpointError, DataError, UnknownName
@@ -115,6 +116,9 @@ def write_policy(
     with _quiet():
         model.save_pretrained(folder)
     tokenizer.save(folder, folder_settings(renderer, tokenizer))
+    form = vision.format_of(model)
+    if form is not None:
+        vision.write_format(folder, form)
     files = {path.name: fingerprint(path) for path in sorted(folder.iterdir()) if path.is_file()}
     sheet = {
         "format": FORMAT,
@@ -180,8 +184,8 @@ def load_policy(
         )
     sheet = _read_sheet(folder)
     tokenizer = load_tokenizer(folder)
-    loader: Any = AutoModelForCausalLM  # typed as if it returned the model alone
     try:
+        loader = _loader(folder)
         with _quiet():
             model, found = loader.from_pretrained(
                 folder, dtype=dtype or "auto", local_files_only=True, output_loading_info=True
@@ -199,6 +203,8 @@ def load_policy(
             f"{path}: the tokenizer has {tokenizer.vocab_size} ids, the model only "
             f"{model.config.get_text_config().vocab_size}; they do not belong together"
         )
+    form = vision.read_format(folder, model.config)
+    vision.check_ids(tokenizer.controls(), vision.give_sight(model, form))
     model = model.to(device) if device else model
     return SavedPolicy(model, tokenizer, sheet.get("renderer", ""), sheet.get("metadata", {}))
 
@@ -224,6 +230,13 @@ def _load_adapted(
     lora.attach(saved.model, config)
     lora.read_adapter(folder, saved.model)
     return replace(saved, model=lora.merged(saved.model))
+
+
+def _loader(folder: Path) -> Any:
+    """What loads a folder's kind of model."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    sees = getattr(config, "vision_config", None) is not None
+    return AutoModelForImageTextToText if sees else AutoModelForCausalLM
 
 
 def _read_sheet(folder: Path) -> dict[str, Json]:

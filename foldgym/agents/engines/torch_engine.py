@@ -21,9 +21,10 @@ from typing import Any, Literal
 
 from foldgym.agents.engines import scoring
 from foldgym.agents.engines.branches import BranchScorer, Tree
-from foldgym.agents.engines.decoding import Row, Seat
+from foldgym.agents.engines.decoding import Decoder, Row, Seat
 from foldgym.agents.engines.scheduling import Rounds, Scheduler, Stream, Ticket
 from foldgym.agents.engines.solo import make_decoder
+from foldgym.agents.engines.vision import VisionDecoder, check_seen, format_of
 from foldgym.errors import Bug, ConfigError, EngineError
 from foldgym.seeding import generator
 from foldgym.types import Completion, EnvHandle, Finish, Ids, Prompt, Sampling, Session
@@ -65,7 +66,12 @@ class TorchPolicy:
         self.model = model.to(device) if device else model
         self.pad_id = pad_id
         self.max_positions: float = getattr(config, "max_position_embeddings", None) or math.inf
-        self._decoder = make_decoder(self.model, stop_ids, pad_id)
+        sight = format_of(self.model)
+        self._sight = sight
+        if sight is None:
+            self._decoder: Decoder = make_decoder(self.model, stop_ids, pad_id)
+        else:
+            self._decoder = VisionDecoder(self.model, stop_ids, sight)
         self._scheduler: Scheduler = SCHEDULERS[batching](self._decoder, max_batch)
         self._branches: BranchScorer | None = None
         self._version = 0
@@ -108,6 +114,8 @@ class TorchPolicy:
         self, pairs: Sequence[tuple[Ids, Ids]], temperature: float = 1.0
     ) -> list[tuple[float, ...]]:
         """`logprobs` of many (prompt, target) pairs at once, at any temperature above 0."""
+        for prompt, _ in pairs:
+            check_seen(prompt, self._sight)
         longest = max((len(prompt) + len(target) for prompt, target in pairs), default=0)
         if longest > self.max_positions:
             raise EngineError(
@@ -121,6 +129,7 @@ class TorchPolicy:
         Per tree and branch; costs little more than a forward pass over the trunks.
         """
         for tree in trees:
+            check_seen(tree.trunk, self._sight)
             for branch in tree.branches:
                 longest = branch.at + len(branch.ids)
                 if longest > self.max_positions:
@@ -181,7 +190,8 @@ class TorchSession:
             )
         loop = asyncio.get_running_loop()
         limit = int(min(sampling.max_tokens, room))
-        row = Row(self._seat, prompt.ids, sampling.temperature, limit)
+        heat, seen = sampling.temperature, prompt.pictures
+        row = Row(self._seat, prompt.ids, heat, limit, pictures=seen)
         ticket = Ticket(row, loop.create_future(), loop)
         self._waits = True
         try:
