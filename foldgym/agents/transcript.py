@@ -424,14 +424,9 @@ class Transcript:
 
     def _prompt(self, view: View, purpose: str) -> Prompt:
         ids = self._encode(view)
-        return Prompt(
-            ids,
-            view_messages(view, self.log),
-            self.tools,
-            turn=len(self.turns),
-            purpose=purpose,
-            pictures=view_pictures(view, self.log, self.renderer, ids),
-        )
+        messages = view_messages(view, self.log)
+        pictures = view_pictures(view, self.log, self.renderer, ids)
+        return Prompt(ids, messages, self.tools, len(self.turns), purpose, pictures)
 
     def _read(self, spoken: Ids, finish: Finish) -> Parsed:
         """What a turn says: all of it, or what comes behind its thinking."""
