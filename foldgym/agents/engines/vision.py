@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +104,7 @@ def _from_config(config: Any) -> PictureFormat | None:
             f"a {config.model_type} takes pictures in a way that is not known here; known: "
             f"{', '.join(FAMILIES)}"
         )
-    half = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
-    return PictureFormat(
+    form = PictureFormat(
         start=config.vision_start_token_id,
         pad=config.image_token_id,
         end=config.vision_end_token_id,
@@ -113,8 +112,9 @@ def _from_config(config: Any) -> PictureFormat | None:
         patch=vision.patch_size,
         merge=vision.spatial_merge_size,
         frames=vision.temporal_patch_size,
-        **(half if config.model_type == "qwen3_vl" else {}),
     )
+    half = (0.5, 0.5, 0.5)
+    return replace(form, mean=half, std=half) if config.model_type == "qwen3_vl" else form
 
 
 # ---------------------------------------------------------------- feeding
