@@ -201,7 +201,7 @@ def split(batch: Batch, max_tokens: int, whole: Whole = "row") -> list[list[int]
     """
     parts: list[list[int]] = []
     longest = 0
-    for unit in sorted(_units(batch, whole), key=lambda unit: -batch.length_B[unit].max()):
+    for unit in sorted(unit_rows(batch, whole), key=lambda unit: -batch.length_B[unit].max()):
         if parts and (len(parts[-1]) + len(unit)) * longest <= max_tokens:
             parts[-1] += unit
         else:
@@ -216,7 +216,7 @@ def minibatches(batch: Batch, count: int, rng: random.Random) -> list[Batch]:
     Weights are multiplied by the number of parts: each part's gradient then is an unbiased
     estimate of the whole batch's, whatever the aggregation.
     """
-    units = _units(batch, "group")
+    units = unit_rows(batch, "group")
     rng.shuffle(units)
     parts = [units[start::count] for start in range(min(count, len(units)))]
     if len(parts) < 2:
@@ -225,7 +225,8 @@ def minibatches(batch: Batch, count: int, rng: random.Random) -> list[Batch]:
     return [replace(part, weight_BT=part.weight_BT * len(parts)) for part in chosen]
 
 
-def _units(batch: Batch, whole: Whole) -> list[list[int]]:
+def unit_rows(batch: Batch, whole: Whole) -> list[list[int]]:
+    """Row numbers of what must stay together."""
     if whole == "row":
         return [[row] for row in range(batch.rows)]
     if whole == "batch":
