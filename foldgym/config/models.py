@@ -224,6 +224,7 @@ class Optimiser(Section):
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     floor: Fraction = 0.05
     clip: Rate = 1.0  # largest gradient norm
+    layout: Literal["padded", "packed", "shared", "auto"] = "padded"  # of rows in a forward pass
     logprob_chunk: Count = 2048  # trained tokens whose logits are held at once; 0: all
     checkpointing: bool = False  # layers run again in the backward pass and keep no activations
     offload: bool = False  # the optimiser's state and fp32 weights stay in the CPU's memory

@@ -18,6 +18,7 @@ from foldgym.seeding import generator
 from foldgym.trainers.activations import checkpoint_layers
 from foldgym.trainers.batch import Whole, minibatches, take
 from foldgym.trainers.columns import SCALE, Columns, Mismatch, Select, surveyed
+from foldgym.trainers.layout import layout_of
 from foldgym.trainers.losses.needs import needs_of
 from foldgym.trainers.losses.tokens import LOG_RATIO_LIMIT, TokenLoss, Tokens
 from foldgym.trainers.masters import Masters, narrow
@@ -79,9 +80,13 @@ class TorchLearner:
         self.kl, self.kl_coef, self.entropy, self.seed = kl, kl_coef, entropy, seed
         self.needs = needs_of(loss)
         self.whole: Whole = whole or self.needs.whole
-        chunk = optim.logprob_chunk
-        self.reader = Reader(policy.model, temperature, chunk=chunk)
-        self.reference = None if reference is None else Reader(reference, temperature, chunk=chunk)
+
+        def reader(model: Any) -> Reader:
+            layout = layout_of(optim.layout, model)
+            return Reader(model, temperature, layout, optim.logprob_chunk)
+
+        self.reader = reader(policy.model)
+        self.reference = None if reference is None else reader(reference)
         if self.reference is not None and reference is policy.model:
             self.reference.within = partial(_adapters_off, reference)
         self.columns = Columns(

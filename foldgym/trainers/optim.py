@@ -31,6 +31,7 @@ class Optim:
     microbatch_tokens: int = 16384
     epochs: int = 1
     minibatches: int = 1
+    layout: Literal["padded", "packed", "shared", "auto"] = "padded"
     logprob_chunk: int = 2048
     checkpointing: bool = False
     offload: bool = False

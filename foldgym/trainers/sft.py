@@ -195,7 +195,7 @@ def new_actor(run: SftRun, mix: Worlds) -> Actor:
 def optim_of(run: SftRun) -> Optim:
     """The optimiser of a cloning run."""
     own = ("lr", "betas", "weight_decay", "warmup", "schedule", "floor", "clip")
-    own += ("microbatch_tokens", "logprob_chunk", "checkpointing", "offload")
+    own += ("microbatch_tokens", "layout", "logprob_chunk", "checkpointing", "offload")
     given = {name: getattr(run.sft, name) for name in own}
     return Optim(**given, total=run.sft.steps)
 

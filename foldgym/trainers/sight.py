@@ -106,6 +106,8 @@ def attend(
     enable_gqa: bool = False,
 ) -> Tensor:
     """Scaled dot-product attention [1, H, L, D] under a sight, strip by strip."""
+    if key.shape[-2] == 1:  # then transformers makes query rows of the heads that share a key
+        return functional.scaled_dot_product_attention(query, key, value, scale=scale)
     sizes = [strip.own[1] - strip.own[0] for strip in attn_mask.strips]
     query_S, key_S, value_S = (x.split(sizes, dim=-2) for x in (query, key, value))
     out: list[Tensor] = []
