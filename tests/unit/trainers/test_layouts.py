@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,11 +33,11 @@ PLAIN = Optim(lr=1e-2, warmup=0, clip=1e9)
 NO = float("-inf")
 
 
-def rows(*texts):
+def rows(*texts: str) -> list[Any]:
     return [np.array([ord(letter) for letter in text], dtype=np.int64) for text in texts]
 
 
-def net(family, attention="sdpa", **more):
+def net(family: str, attention: str = "sdpa", **more: Any) -> Any:
     shape = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2}
     heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}
     ids = {"vocab_size": 128, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -48,7 +50,7 @@ def net(family, attention="sdpa", **more):
 # ---------------------------------------------------------------- forests
 
 
-def test_a_forest_by_hand():
+def test_a_forest_by_hand() -> None:
     forest = plant(rows("abcd", "abx", "q", "abcd", "ab"))
     assert "".join(map(chr, forest.ids_L)) == "abcdxq"
     assert forest.depth_L.tolist() == [0, 1, 2, 3, 2, 0]
@@ -67,12 +69,12 @@ def test_a_forest_by_hand():
     ]
 
 
-def test_ids_are_compared_as_numbers_not_as_bytes():
+def test_ids_are_compared_as_numbers_not_as_bytes() -> None:
     forest = plant([np.array([1, 256]), np.array([1, 1]), np.array([65536, 1])])
     assert forest.ids_L.tolist() == [1, 1, 256, 65536, 1]
 
 
-def test_groups_stay_together_and_a_common_start_is_paid_for_once_per_heap():
+def test_groups_stay_together_and_a_common_start_is_paid_for_once_per_heap() -> None:
     members = rows("ssAAAx", "ssBBBx", "ssAAAy", "ssBBBy", "ssAAAz")
     one_each = [[0], [1], [2], [3], [4]]
     # the As have 2 + 3 + 3 places, the Bs 2 + 3 + 2, all of them 8 + 7 - 2
@@ -86,7 +88,7 @@ def test_groups_stay_together_and_a_common_start_is_paid_for_once_per_heap():
     assert gather([], [], 5) == []
 
 
-def test_what_each_place_sees():
+def test_what_each_place_sees() -> None:
     forest = plant(rows("abcd", "abx", "q"))
     see = 0.0
     expected = [
@@ -107,7 +109,7 @@ def test_what_each_place_sees():
     assert Sight.of(forest, torch.float32, "cpu", window=2).dense()[0, 0].tolist() == near
 
 
-def test_a_sight_can_be_cast_and_gives_its_numbers_to_those_who_read_them():
+def test_a_sight_can_be_cast_and_gives_its_numbers_to_those_who_read_them() -> None:
     sight = Sight.of(plant(rows("ab", "ac")), torch.float32, "cpu")
     narrow = sight.to(torch.bfloat16)
     assert isinstance(narrow, Sight)
@@ -121,14 +123,14 @@ def test_a_sight_can_be_cast_and_gives_its_numbers_to_those_who_read_them():
 # ---------------------------------------------------------------- which models fit
 
 
-def test_models_that_fit():
+def test_models_that_fit() -> None:
     for family, more in (("qwen3", {}), ("llama", {}), ("gpt_neox", {})):
         assert why_not(net(family, **more)) == ""
         assert isinstance(layout_of("auto", net(family, **more)), Grown)
         assert isinstance(layout_of("padded", net(family, **more)), Padded)
 
 
-def test_masks_that_must_be_written_out_are_no_choice_of_auto():
+def test_masks_that_must_be_written_out_are_no_choice_of_auto() -> None:
     model = net("qwen3", "eager")
     assert why_not(model) == ""
     assert isinstance(layout_of("auto", model), Padded)
@@ -138,29 +140,32 @@ def test_masks_that_must_be_written_out_are_no_choice_of_auto():
 class Deaf(torch.nn.Module):
     """A model that listens to neither masks nor positions."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.inner = net("llama")
         self.config, self.base_model, self.device = self.inner.config, self._base, "cpu"
 
-    def _base(self, input_ids, **_):
+    def _base(self, input_ids: Any, **_: Any) -> Any:
         return self.inner.base_model(input_ids=input_ids, use_cache=False)
 
 
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        (lambda: net("mistral", sliding_window=4), "masks do not decide alone"),
-        (lambda: net("rwkv", "eager"), "computes something else on rows behind each other"),
-        (lambda: net("bloom", "eager", n_head=2), r"refuses rows behind each other \(ValueError\)"),
+        (partial(net, "mistral", sliding_window=4), "masks do not decide alone"),
+        (partial(net, "rwkv", "eager"), "computes something else on rows behind each other"),
+        (
+            partial(net, "bloom", "eager", n_head=2),
+            r"refuses rows behind each other \(ValueError\)",
+        ),
         (Deaf, "computes something else on rows behind each other"),
         (
-            lambda: net("llama", rope_parameters={"rope_type": "dynamic", "factor": 2.0}),
+            partial(net, "llama", rope_parameters={"rope_type": "dynamic", "factor": 2.0}),
             "rotary positions depend on the longest row",
         ),
     ],
 )
-def test_models_that_do_not_fit_say_why(model, reason):
+def test_models_that_do_not_fit_say_why(model: Any, reason: Any) -> None:
     made = model()
     assert isinstance(layout_of("auto", made), Padded)
     for name in ("packed", "shared"):
@@ -171,7 +176,7 @@ def test_models_that_do_not_fit_say_why(model, reason):
 # ---------------------------------------------------------------- learning
 
 
-def folded(by_hand):
+def folded(by_hand: Any) -> Batch:
     groups = [
         by_hand.group(
             [1.0, 0.0],
@@ -197,7 +202,7 @@ def folded(by_hand):
         {"epochs": 2, "minibatches": 2},
     ],
 )
-def test_updates_are_those_of_padded_rows(by_hand, layout, more):
+def test_updates_are_those_of_padded_rows(by_hand: Any, layout: Any, more: Any) -> None:
     batch = folded(by_hand)
     policies = [by_hand.tiny() for _ in range(2)]
     found = []
@@ -221,7 +226,7 @@ def test_updates_are_those_of_padded_rows(by_hand, layout, more):
         assert torch.allclose(a, b, rtol=0, atol=1e-9)
 
 
-def test_the_same_batch_gives_the_same_bits(by_hand):
+def test_the_same_batch_gives_the_same_bits(by_hand: Any) -> None:
     once, again = (by_hand.tiny(dtype=torch.float32) for _ in range(2))
     for policy in (once, again):
         policy.model.set_attn_implementation("sdpa")
@@ -230,7 +235,7 @@ def test_the_same_batch_gives_the_same_bits(by_hand):
         assert torch.equal(a, b)
 
 
-def test_a_value_head_reads_the_same_states(by_hand):
+def test_a_value_head_reads_the_same_states(by_hand: Any) -> None:
     model, batch = by_hand.tiny().model, folded(by_hand)
     heads = [ValueHead(Reader(model, layout=layout_of(n, model))) for n in ("padded", "shared")]
     for head in heads:
@@ -243,7 +248,7 @@ def test_a_value_head_reads_the_same_states(by_hand):
 # ---------------------------------------------------------------- how much is computed
 
 
-def trained(texts, last):
+def trained(texts: Any, last: int) -> Batch:
     """Rows of ids whose last `last` ids are trained."""
     length_B = np.array(list(map(len, texts)))
     shape = len(texts), int(length_B.max())
@@ -257,7 +262,7 @@ def trained(texts, last):
     return Batch(ids_BT, *columns, length_B, number_B, number_B)
 
 
-def ratios(by_hand, texts, last, budget):
+def ratios(by_hand: Any, texts: Any, last: Any, budget: int) -> tuple[float, float]:
     """Computed over unique ids in micro-batches, and padded over unique ones."""
     batch, model = trained(texts, last), by_hand.tiny().model
     unique = len({tuple(row[: t + 1]) for row in texts for t in range(len(row))})
@@ -267,7 +272,7 @@ def ratios(by_hand, texts, last, budget):
     return sum(computed(shared, part) for part in parts) / unique, computed(padded, batch) / unique
 
 
-def test_groups_with_a_long_prompt_compute_it_once(by_hand):
+def test_groups_with_a_long_prompt_compute_it_once(by_hand: Any) -> None:
     rng = np.random.default_rng(0)
     prompts = [[5, 6, 7, *rng.integers(0, 64, 297)] for _ in range(6)]
     texts = [[*p, *rng.integers(0, 64, rng.integers(10, 30))] for p in prompts for _ in range(8)]
@@ -277,7 +282,7 @@ def test_groups_with_a_long_prompt_compute_it_once(by_hand):
     assert plain > 5
 
 
-def test_a_trajectory_with_five_folds_computes_its_head_once(by_hand):
+def test_a_trajectory_with_five_folds_computes_its_head_once(by_hand: Any) -> None:
     rng = np.random.default_rng(1)
     texts = []
     for _ in range(4):
@@ -290,7 +295,7 @@ def test_a_trajectory_with_five_folds_computes_its_head_once(by_hand):
     assert plain > 2.5
 
 
-def test_a_run_learns_the_same_on_every_layout(tmp_path):
+def test_a_run_learns_the_same_on_every_layout(tmp_path: Any) -> None:
     make_policy(tmp_path)
     kept = {}
     for name in ("padded", "shared", "auto"):
