@@ -12,11 +12,12 @@ import torch
 
 from foldgym.agents.engines.engine import ENGINES, Engine, Trainee
 from foldgym.agents.engines.models import load_policy, write_policy
+from foldgym.agents.engines.rendering import choose_renderer
 from foldgym.agents.engines.tokenizer import Tokenizer
 from foldgym.agents.engines.torch_engine import TorchPolicy
 from foldgym.agents.engines.vision import format_of
 from foldgym.agents.pictures import plain, with_pictures
-from foldgym.agents.renderers import RENDERERS, Renderer, make_renderer
+from foldgym.agents.renderers import Renderer
 from foldgym.agents.rollout import Limits, OpenEnv, Rollout
 from foldgym.agents.scaffolds import scaffold_of
 from foldgym.config import (
@@ -30,6 +31,7 @@ from foldgym.config import (
     TrainRun,
     plug,
 )
+from foldgym.console import note
 from foldgym.envs import registry
 from foldgym.envs.worker import open_worker
 from foldgym.errors import CheckpointError, ConfigError, UnknownName
@@ -178,8 +180,9 @@ def load_actor(
     """Loads a policy folder, or the newest checkpoint of a run folder.
 
     With `lora` it gets adapters, new ones by `seed`. `found` is the checkpoint of a resumed run,
-    from which the weights, or the adapters on their base, come instead. Raises `CheckpointError`,
-    or `UnknownName` for the renderer.
+    from which the weights, or the adapters on their base, come instead. Says on stderr which
+    renderer it took where neither the section nor the folder names one. Raises `CheckpointError`,
+    or `UnknownName` or `ConfigError` for the renderer.
     """
     if section.threads:
         torch.set_num_threads(section.threads)
@@ -191,13 +194,14 @@ def load_actor(
         adapt(saved.model, lora, seed, base, found)
     else:
         saved = load_policy(unadapted(folder) if found else folder, section.device, dtype)
-    name = section.renderer if section.renderer != "auto" else saved.renderer
-    if not name:
-        raise ConfigError(
-            f"policy.renderer: {section.path} does not say which renderer it was trained with; "
-            f"set one of: {', '.join(RENDERERS)}"
-        )
-    return make_actor(saved.model, saved.tokenizer, name, section.batching)
+    name = section.renderer if section.renderer != "auto" else saved.renderer or "auto"
+    try:
+        chosen = choose_renderer(name, saved.tokenizer, saved.model.config.model_type)
+    except ConfigError as problem:
+        raise ConfigError(f"policy.renderer: {section.path}: {problem}") from None
+    if name == "auto":
+        note(f"{section.path} names no renderer: took {chosen.name}, because {chosen.why}")
+    return make_actor(saved.model, saved.tokenizer, chosen.name, section.batching)
 
 
 def engaged(actor: Actor, run: TrainRun, folder: Path) -> Actor:
@@ -239,11 +243,16 @@ def policy_folder(path: str | Path) -> Path:
 
 def make_actor(model: Any, tokenizer: Tokenizer, renderer: str, batching: Any = "rounds") -> Actor:
     """A model and its tokenizer as a policy."""
-    made = with_pictures(partial(make_renderer, renderer), tokenizer, format_of(model))
+    chosen = choose_renderer(renderer, tokenizer)
+
+    def make(reader: Any) -> Renderer:
+        return choose_renderer(chosen.name, reader).renderer
+
+    made = with_pictures(make, tokenizer, format_of(model))
     controls = tokenizer.controls()
     pad = controls.get("<|pad|>", made.stop_ids[0])  # padding is masked, so any id will do
     policy = TorchPolicy(model, made.stop_ids, pad_id=pad, batching=batching)
-    return Actor(policy, tokenizer, made, renderer)
+    return Actor(policy, tokenizer, made, chosen.name)
 
 
 def load_aux(section: PolicySection, renderer: Renderer) -> TorchPolicy:

@@ -9,6 +9,7 @@ Digits and punctuation marks stay single.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 from pathlib import Path
@@ -24,6 +25,8 @@ CHATML_CONTROLS = ("<|im_start|>", "<|im_end|>")
 
 # a word, a digit or a mark, each with the one space before it; a line break; other white space
 _PIECES = r" ?[\p{L}\p{M}_]+| ?\p{N}|\n| ?[^\s\p{L}\p{M}\p{N}_]|[^\S\n]+(?=[^\S\n]|$)|\s"
+_FRAMING = re.compile(r"<[|｜][^\s<>]*[|｜]>|<(start|end)_of_turn>|\[gMASK\]|<sop>")
+_TEMPLATE = "chat_template.jinja"
 _REMEMBERED = 1 << 16  # texts; documents and observations repeat within a training step
 
 
@@ -34,10 +37,19 @@ class Tokenizer:
     >>> tokenizer.decode(tokenizer.encode("<|end|> is text")), tokenizer.control("<|end|>")
     ('<|end|> is text', 5)
 
+    `template` and `settings` are the chat template and `tokenizer_config.json` that came with it.
     Raises `CheckpointError` if some text would be encoded as a control id after all.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        template: str = "",
+        settings: Mapping[str, Json] | None = None,
+    ) -> None:
+        self.template, self.settings = template, dict(settings or {})
+        self._written = backend.to_str()
+        _claim(backend)
         self._backend = backend
         self._backend.encode_special_tokens = True
         self._backend.no_truncation()
@@ -112,17 +124,22 @@ class Tokenizer:
         `more` are further settings, such as a chat template (`engines.templates`).
         """
         folder = Path(folder)
-        settings: dict[str, object] = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "clean_up_tokenization_spaces": False,
-            "additional_special_tokens": list(self._controls),
-        }
-        roles = (("pad_token", "<|pad|>"), ("eos_token", "<|end|>"))
-        settings |= {role: name for role, name in roles if name in self._controls}
+        settings: dict[str, object] = dict(self.settings)
+        if not settings:
+            settings = {
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "clean_up_tokenization_spaces": False,
+                "additional_special_tokens": list(self._controls),
+            }
+            roles = (("pad_token", "<|pad|>"), ("eos_token", "<|end|>"))
+            settings |= {role: name for role, name in roles if name in self._controls}
         settings |= more or {}
+        template = "" if "chat_template" in settings else self.template
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "tokenizer.json").write_text(self._backend.to_str(), encoding="utf-8")
+            (folder / "tokenizer.json").write_text(self._written, encoding="utf-8")
+            if template:
+                (folder / _TEMPLATE).write_text(template, encoding="utf-8")
             (folder / "tokenizer_config.json").write_text(
                 json.dumps(settings, indent=2) + "\n", encoding="utf-8"
             )
@@ -146,7 +163,45 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         backend = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception for every malformed file
         raise CheckpointError(f"{path} is no tokenizer: {error}") from error
-    return Tokenizer(backend)
+    settings = _settings(Path(folder) / "tokenizer_config.json")
+    template = settings.pop("chat_template", "")
+    if (Path(folder) / _TEMPLATE).is_file():
+        template = (Path(folder) / _TEMPLATE).read_text(encoding="utf-8")
+    if isinstance(template, list):  # several, by their names
+        named = {each.get("name"): each.get("template") for each in template}
+        template = named.get("tool_use") or named.get("default") or ""
+    return Tokenizer(backend, template or "", settings)
+
+
+def _settings(path: Path) -> dict[str, Json]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise CheckpointError(f"{path} is no JSON: {error}") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _claim(backend: tokenizers.Tokenizer) -> None:
+    """Makes control tokens of added tokens that frame messages but are not marked as special.
+
+    DeepSeek's `<｜User｜>` is one: any text that spells it would otherwise begin a message.
+    """
+    loose = [
+        tokenizers.AddedToken(
+            token.content,
+            single_word=token.single_word,
+            lstrip=token.lstrip,
+            rstrip=token.rstrip,
+            normalized=token.normalized,
+            special=True,
+        )
+        for token in backend.get_added_tokens_decoder().values()
+        if not token.special and _FRAMING.fullmatch(token.content)
+    ]
+    if loose:
+        backend.add_special_tokens(loose)
 
 
 def train_tokenizer(

@@ -7,6 +7,7 @@ output stays text.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from foldgym.agents.renderers.base import (
@@ -28,7 +29,8 @@ from foldgym.agents.renderers.gpt_oss import GptOssRenderer
 from foldgym.agents.renderers.llama import Llama3Renderer
 from foldgym.agents.renderers.phi import PhiRenderer
 from foldgym.agents.renderers.qwen import Qwen3Renderer, Qwen25Renderer
-from foldgym.errors import UnknownName
+from foldgym.config import bind
+from foldgym.errors import ConfigError, UnknownName
 
 RENDERERS = {
     "compact": CompactRenderer,
@@ -45,14 +47,31 @@ RENDERERS = {
 
 
 def make_renderer(name: str, tokenizer: Tokenizer, **options: Any) -> Renderer:
-    """A renderer by its short name.
+    """A renderer by its short name, with options behind it: `"qwen3:thinking=off"`.
 
-    Raises `UserError` for a name that there is not, or a vocabulary without the family's controls.
+    Raises `UserError` for a name or option that there is not, or a vocabulary without the family's
+    control tokens.
     """
-    if name not in RENDERERS:
-        raise UnknownName("renderer", name, RENDERERS)
-    make: Any = RENDERERS[name]
-    return make(tokenizer, **options)
+    family, written = split_options(name)
+    if family not in RENDERERS:
+        raise UnknownName("renderer", family, RENDERERS)
+    make = bind("renderer", RENDERERS[family], {**written, **options}, filled=("tokenizer",))
+    return make(tokenizer)
+
+
+def split_options(name: str) -> tuple[str, dict[str, Any]]:
+    """`"qwen3:thinking=off"` as `("qwen3", {"thinking": "off"})`; values are JSON if they can."""
+    family, _, rest = name.partition(":")
+    options: dict[str, Any] = {}
+    for pair in rest.split(",") if rest else ():
+        key, given, value = pair.partition("=")
+        if not given:
+            raise ConfigError(f"renderer {name!r}: write options as name:key=value,key=value")
+        try:
+            options[key.strip()] = json.loads(value)
+        except ValueError:
+            options[key.strip()] = value.strip()
+    return family, options
 
 
 __all__ = [
@@ -75,5 +94,6 @@ __all__ = [
     "When",
     "byte_spans",
     "make_renderer",
+    "split_options",
     "weave",
 ]
