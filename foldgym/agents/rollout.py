@@ -7,6 +7,7 @@ is retried within a budget, and a bug stops the run.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -48,6 +49,7 @@ class Rollout:
     they propose to write is in their trajectories. `scaffold` makes the program that speaks
     (`agents.scaffolds`); lineages whose role is in `untrained` speak and learn nothing. `watch`
     sees each episode when it is over, its environment still open, and must change nothing.
+    Rollouts that go on at the same time share `places`: then `concurrency` is that of them all.
     """
 
     renderer: Renderer
@@ -62,6 +64,7 @@ class Rollout:
     scaffold: Callable[[], Scaffold] = ReAct
     untrained: frozenset[str] = frozenset()
     watch: Watch | None = None
+    places: asyncio.Semaphore | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +222,15 @@ async def rollout(
             finally:
                 cast.close()
 
-    seats = [seat() for _ in range(min(how.concurrency, len(queue)))]
-    await gather_or_cancel([lane(taken) for taken in seats])
+    async def shared_lane(places: asyncio.Semaphore) -> None:
+        async with places:
+            await lane(seat())
+
+    lanes = range(min(how.concurrency, len(queue)))
+    places = how.places
+    await gather_or_cancel(
+        [shared_lane(places) for _ in lanes] if places else [lane(seat()) for _ in lanes]
+    )
     return _groups(requests, done, score)
 
 

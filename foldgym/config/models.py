@@ -239,8 +239,17 @@ class OptimSection(Optimiser):
 
 
 class TrainSection(Section):
-    """How long to train, on how much, and what is written down. 0 means never (or keep all)."""
+    """How long to train, on how much, and what is written down. 0 means never (or keep all).
 
+    With `mode` "async" rollouts go on while the policy learns, at most `staleness` updates ahead;
+    the learner takes groups as they were `asked` for, or as they `finished`. `uncorrected` lets a
+    loss do so that does not weigh how old its tokens are.
+    """
+
+    mode: Literal["sync", "async"] = "sync"
+    staleness: Count = 1
+    order: Literal["asked", "finished"] = "asked"
+    uncorrected: bool = False
     steps: Positive = 100
     groups: Positive = 16
     group_size: Positive = 8
@@ -249,6 +258,11 @@ class TrainSection(Section):
     eval_every: Count = 0
     eval_episodes: Positive = 64
     trajectories: bool = True
+
+    @property
+    def ahead(self) -> int:
+        """How many updates old a token may be when it is trained."""
+        return self.staleness if self.mode == "async" else 0
 
 
 class ModelSection(Section):

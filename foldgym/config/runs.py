@@ -128,6 +128,12 @@ class TrainRun(Run):
         if self.value.use == "none":
             for key in ("lr", "epochs", "warmup"):
                 yield f"value.{key}", 'value.use is "none"'
+        if train.mode == "sync":
+            yield "train.staleness", 'train.mode is "sync"'
+        if train.ahead == 0:
+            why = 'train.mode is "sync"' if train.mode == "sync" else "train.staleness is 0"
+            yield "train.order", why
+            yield "train.uncorrected", why
         if train.checkpoint_every == 0:
             yield "train.keep", "train.checkpoint_every is 0"
         elif train.checkpoint_every > train.steps:
@@ -159,6 +165,16 @@ class TrainRun(Run):
                 "learned; it must be above 0"
             )
         _check_dtype(self.policy)
+        if self.train.ahead and self.engine.kwargs.get("sleep"):
+            raise refuse(
+                "engine.sleep: has no effect: above train.staleness = 0 rollouts go on while the "
+                "policy learns; remove it"
+            )
+        if self.train.mode == "async" and self.engine.use == "scripted":
+            raise refuse(
+                'train.mode: "async" samples while the policy learns, and engine.use = "scripted" '
+                'reads the weights that are being changed; use "sync"'
+            )
         advantage = self.algorithm.advantage
         alone = advantage.kwargs.get("singleton") != "raw"
         if self.train.group_size == 1 and advantage.use in GROUP_ADVANTAGES and alone:

@@ -97,7 +97,7 @@ def to_table(
             "metadata": _json(task.metadata, f"{where}: task.metadata"),
         },
         "seed": trajectory.seed,
-        "turns": [_turn(turn, where) for turn in trajectory.turns],
+        "turns": [turn_table(turn, where) for turn in trajectory.turns],
         "segments": [
             {
                 "token_ids": list(segment.token_ids),
@@ -186,7 +186,7 @@ def _pictures(table: Mapping[str, Json], known: Mapping[str, Image]) -> tuple[Pi
 def _record(table: Mapping[str, Json]) -> Record:
     task, reward = table["task"], table.get("reward")
     prompt = tuple(map(_read_message, task["prompt"]))
-    turns = tuple(map(_read_turn, table["turns"]))
+    turns = tuple(map(read_turn, table["turns"]))
     known = _images(prompt, turns)
     known |= {key: _read_image(part) for key, part in table.get("pictures", {}).items()}
     trajectory = Trajectory(
@@ -229,7 +229,8 @@ def _read_proposal(table: Mapping[str, Json]) -> Proposal:
     return Proposal(put, tuple(table["drop"]), tuple(table["used"]), table["read"])
 
 
-def _turn(turn: Turn, where: str) -> dict[str, Json]:
+def turn_table(turn: Turn, where: str) -> dict[str, Json]:
+    """A turn as a JSON object; `where` names its place in the message of a `DataError`."""
     return {
         "index": turn.index,
         "message": _message(turn.message),
@@ -245,7 +246,8 @@ def _turn(turn: Turn, where: str) -> dict[str, Json]:
     }
 
 
-def _read_turn(table: Mapping[str, Json]) -> Turn:
+def read_turn(table: Mapping[str, Json]) -> Turn:
+    """The inverse of `turn_table`."""
     return Turn(
         index=table["index"],
         message=_read_message(table["message"]),

@@ -56,6 +56,16 @@ class Parts:
         return bool({"behaviour", "staleness"} & set(self.wants.columns))
 
     @property
+    def stale(self) -> bool:
+        """Whether tokens of earlier versions are trained, not counting replay."""
+        return self.run.train.ahead > 0
+
+    @property
+    def corrected(self) -> bool:
+        """Whether something weighs what the sampler and the trainer disagree about."""
+        return self.behind or self.run.algorithm.mismatch.use != "none"
+
+    @property
     def needs_reference(self) -> bool:
         """Whether the policy that the run started from must stay at hand."""
         kl = self.run.algorithm.kl
@@ -192,6 +202,7 @@ def _words(parts: Parts) -> dict[str, str]:
         "mismatch": repr(algorithm.mismatch.use),
         "tokens": repr(algorithm.tokens.use),
         "replay": repr(run.replay.use),
+        "staleness": str(run.train.ahead),
     }
 
 
@@ -244,6 +255,28 @@ RULES: tuple[Rule, ...] = (
     Rule(
         lambda p: p.kl_in_loss and p.run.algorithm.kl.use == "k3" and p.run.replay.use != "none",
         "algorithm.kl.use: k3 explodes on stale samples, and {replay} replays them; use k2",
+    ),
+    Rule(
+        lambda p: p.kl_in_loss and p.run.algorithm.kl.use == "k3" and p.stale,
+        "algorithm.kl.use: k3 explodes on stale samples, and train.staleness is {staleness}; "
+        "use k2",
+    ),
+    Rule(
+        lambda p: p.stale and not p.corrected and not p.run.train.uncorrected,
+        "train.staleness: tokens may be {staleness} updates old, and nothing weighs that with the "
+        'loss {loss} and no mismatch weight; set algorithm.old = "recompute" with '
+        'algorithm.loss.use = "decoupled" or algorithm.mismatch.use = "tis", or '
+        "train.staleness = 0; train.uncorrected = true does without",
+    ),
+    Rule(
+        lambda p: p.stale and p.corrected and p.run.train.uncorrected,
+        "train.uncorrected: has no effect: the loss {loss} with the mismatch weight {mismatch} "
+        "corrects; remove it",
+    ),
+    Rule(
+        lambda p: p.stale and p.chooses_by_value,
+        'sampler.selector.predictor: "value" reads the policy while it is being changed; set '
+        "train.staleness = 0, or choose another predictor",
     ),
     Rule(
         lambda p: p.run.algorithm.mismatch.use != "none" and p.behind,

@@ -7,12 +7,13 @@ speeds and memory have a file of their own.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
 from foldgym.agents.counting import costs
 from foldgym.records import JsonlReader, JsonlWriter, to_table
+from foldgym.trainers.feed import Lot
 from foldgym.trainers.sinks import Watched
 from foldgym.trainers.throughput import Meter
 from foldgym.types import Group, Json, Stop
@@ -67,6 +68,12 @@ class RunLog:
                 file.write(to_table(trajectory, reward, **notes))
             for trajectory in group.failures:
                 file.write(to_table(trajectory, **notes))
+
+    def lots(self, step: int, lots: Iterable[Lot]) -> None:
+        """The trajectories of lots, what was accepted first."""
+        for lot in lots:
+            self.trajectories(step, lot.accepted, True)
+            self.trajectories(step, lot.rejected, False)
 
     def offsets(self) -> dict[str, int]:
         """Bytes per file, all of them on the disk when this returns."""

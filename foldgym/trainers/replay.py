@@ -11,12 +11,12 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
 from foldgym.errors import ConfigError
-from foldgym.records import from_table, to_table
+from foldgym.records import from_table, group_table, read_groups, to_table
 from foldgym.seeding import generator
 from foldgym.trainers.advantages.credit import broadcast
 from foldgym.types import Credits, Group, Json, Request, Reward, Trajectory
@@ -223,14 +223,16 @@ class RecentPolicies:
     def state(self) -> dict[str, Json]:
         """The groups of each update."""
         return {
-            "steps": [[step, [_table(group) for group in groups]] for step, groups in self._steps]
+            "steps": [
+                [step, [group_table(group) for group in groups]] for step, groups in self._steps
+            ]
         }
 
     def load(self, state: Mapping[str, Json]) -> None:
         """The inverse of `state`."""
         self._steps.clear()
         for step, tables in state["steps"]:
-            self._steps.append((step, [_group(table) for table in tables]))
+            self._steps.append((step, list(read_groups(tables))))
 
 
 REPLAYS: dict[str, Callable[..., Replay]] = {"remix": RecentPolicies, "spear": SelfImitation}
@@ -260,30 +262,6 @@ def capacity(
 def _guided(group: Group) -> bool:
     """Guided attempts are not what the policy would do by itself, and are never replayed."""
     return any(guide.helps for guide in group.request.guides)
-
-
-def _table(group: Group) -> dict[str, Json]:
-    r = group.request
-    request: dict[str, Json] = {
-        "env": r.env,
-        "seed": r.seed,
-        "n": r.n,
-        "options": dict(r.options),
-        "arm": r.arm,
-        "kwargs": dict(r.kwargs),
-        "max_turns": r.max_turns,
-        "max_context": r.max_context,
-        "reason": r.reason,
-    }
-    members = zip(group.trajectories, group.rewards, strict=True)
-    return {"request": request, "members": [to_table(t, reward) for t, reward in members]}
-
-
-def _group(table: Mapping[str, Any]) -> Group:
-    members = [_scored(member) for member in table["members"]]
-    return Group(
-        Request(**table["request"]), tuple(t for t, _ in members), tuple(r for _, r in members)
-    )
 
 
 def _scored(table: Mapping[str, Json]) -> tuple[Trajectory, Reward]:

@@ -16,7 +16,8 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,8 @@ from foldgym.seeding import derive_seed
 from foldgym.trainers import checkpoint, compose
 from foldgym.trainers.answers import AnswerReader
 from foldgym.trainers.crediting import Crediting, imitating
+from foldgym.trainers.desk import Aside, Desk, Inline
+from foldgym.trainers.feed import Feed, Taken
 from foldgym.trainers.judging import check_rewards, scored, unscored
 from foldgym.trainers.leaks import answer_reader, check_answers
 from foldgym.trainers.learner import TorchLearner
@@ -41,8 +44,9 @@ from foldgym.trainers.losses.kl import kl_loss
 from foldgym.trainers.metrics import RunLog, headline, summary
 from foldgym.trainers.openings import Openings
 from foldgym.trainers.optim import Optim
-from foldgym.trainers.samplers import SAMPLERS, settle
+from foldgym.trainers.samplers import SAMPLERS
 from foldgym.trainers.sinks import open_sinks
+from foldgym.trainers.staleness import lags
 from foldgym.trainers.values import ValueHead, ValuePredictor
 from foldgym.trainers.wiring import (
     Actor,
@@ -80,6 +84,14 @@ class Job:
     answers: AnswerReader | None = None
     store: Store | None = None
     step: int = 0
+    desk: Desk = field(init=False)
+    feed: Feed = field(init=False)
+
+    def __post_init__(self) -> None:
+        plan = self.run.train
+        self.desk = Aside() if plan.mode == "async" else Inline()
+        play = partial(played, self)
+        self.feed = Feed(self.sampler, play, plan.groups, plan.steps, plan.ahead, plan.order)
 
     @property
     def playing(self) -> Rollout:
@@ -88,64 +100,80 @@ class Job:
 
 
 async def improve(job: Job, progress: Progress | None = None) -> None:
-    """The loop: play, judge, give credit, update, write down."""
+    """The loop: take groups, give credit, update, publish, write down.
+
+    Who plays, and how far ahead, is the feed's business; where the learner works is the desk's.
+    """
     plan = job.run.train
     if job.step == 0 and plan.checkpoint_every:
         save(job)
-    for step in range(job.step + 1, plan.steps + 1):
-        clock = Clock()
-        groups, rejected, played = await collect(job, step)
-        clock.lap("rollout")
-        metrics = summary(groups)
-        if job.store is not None:
-            metrics |= job.store.merge(played)
-        await job.actor.rest()
-        batch, found = job.credit.batch(groups, job.step)
-        metrics |= found | job.learner.update(batch) | job.sampler.update(groups, rejected)
-        metrics |= await job.actor.publish()
-        clock.lap("update")
-        if plan.eval_every and (step % plan.eval_every == 0 or step == plan.steps):
-            metrics |= await held_out(job)
-            clock.lap("evaluate")
-        job.log.step(step, metrics, clock.laps)
-        job.step = step
-        if step == plan.steps or (plan.checkpoint_every and step % plan.checkpoint_every == 0):
-            save(job)
-        if progress:
-            progress(step, plan.steps, headline(metrics))
+    async with job.desk, job.feed:
+        for step in range(job.step + 1, plan.steps + 1):
+            clock = Clock(lambda: job.feed.seconds)
+            taken = await collect(job, step)
+            clock.lap("wait")
+            metrics = summary(taken.accepted)
+            if plan.ahead:
+                metrics |= lags(taken.accepted, job.actor.policy.version)
+                metrics["staleness/dropped"] = float(taken.dropped)
+            if job.store is not None:
+                metrics |= job.store.merge(taken.played)
+            if not plan.ahead:
+                await job.actor.rest()
+            metrics |= await job.desk.do(partial(learn, job, taken.accepted))
+            metrics |= job.sampler.update(taken.accepted, taken.rejected)
+            clock.lap("update")
+            metrics |= await job.actor.publish()
+            clock.lap("publish")
+            if plan.eval_every and (step % plan.eval_every == 0 or step == plan.steps):
+                metrics |= await held_out(job)
+                clock.lap("evaluate")
+            due = step == plan.steps or step % (plan.checkpoint_every or step + 1) == 0
+            if due:
+                await job.feed.rest()
+                clock.lap("rest")
+            job.log.step(step, metrics, clock.laps | clock.overlap | {"queued": taken.queued})
+            job.step = step
+            if due:
+                save(job)
+            job.feed.done(job.actor.policy.version)
+            if progress:
+                progress(step, plan.steps, headline(metrics))
 
 
-async def collect(job: Job, step: int) -> tuple[list[Group], list[Group], list[Group]]:
-    """Groups that the sampler accepts, as many as a step wants; those it rejected; all as played.
+async def collect(job: Job, step: int) -> Taken:
+    """The groups of a step, written down as they were judged; also those before a failure."""
+    try:
+        taken = await job.feed.take(job.actor.policy.version)
+    except Exception:
+        job.log.lots(step, job.feed.left)
+        raise
+    job.log.lots(step, taken.lots)
+    return taken
 
-    Every round reads the store as the step found it.
+
+async def played(
+    job: Job, requests: Sequence[Request], step: int, mark: tuple[int, ...]
+) -> list[Group]:
+    """Plays requests of a step and gives rewards. They read the store as it is now.
+
+    `mark` tells the step's plays apart; with the step it makes the seed of every episode.
     """
-    accepted: list[Group] = []
-    rejected: list[Group] = []
-    played: list[Group] = []
-    how = job.playing
-    rounds = 0
+    seed = derive_seed(job.run.seed, "rollout", step, *mark)
+    sampler, how = job.actor.sampler, job.playing
+    groups = await rollout(requests, job.mix.open, sampler, how, seed, job.score)
+    if job.rubric.needs:
+        limit = job.run.optim.microbatch_tokens
+        reader, answers = job.learner.reader, job.answers
+        work = partial(scored, groups, job.rubric, step - 1, reader, limit, answers)
+        groups = await job.desk.do(work)
+    return groups
 
-    async def play(requests: Sequence[Request]) -> list[Group]:
-        nonlocal rounds
-        seed = derive_seed(job.run.seed, "rollout", step, rounds)
-        rounds += 1
-        policy = job.actor.sampler
-        groups = await rollout(requests, job.mix.open, policy, how, seed, job.score)
-        if job.rubric.needs:
-            limit = job.run.optim.microbatch_tokens
-            groups = scored(groups, job.rubric, step - 1, job.learner.reader, limit, job.answers)
-        played.extend(groups)
-        return groups
 
-    while len(accepted) < job.run.train.groups:
-        requests = job.sampler.plan(step, job.run.train.groups - len(accepted))
-        kept, dropped = await settle(job.sampler, requests, play)
-        job.log.trajectories(step, kept, True)
-        job.log.trajectories(step, dropped, False)
-        accepted += kept
-        rejected += dropped
-    return accepted, rejected, played
+def learn(job: Job, groups: Sequence[Group]) -> dict[str, float]:
+    """Credit and the update."""
+    batch, found = job.credit.batch(groups, job.step)
+    return found | job.learner.update(batch)
 
 
 async def held_out(job: Job) -> dict[str, float]:
@@ -218,6 +246,8 @@ def build(run: TrainRun, folder: Path, found: checkpoint.Checkpoint | None = Non
     head = value_head(parts, learner) if "value" in parts.asks else None
     aux = None if run.aux is None else load_aux(run.aux, actor.renderer)
     how = how_to_play(run.rollout, run.memory, actor.renderer, mix.max_turns, run.scaffold, aux)
+    if run.train.ahead:
+        how = replace(how, places=asyncio.Semaphore(how.concurrency))
     sampler = sampler_of(parts, mix, how, learner)
     answers = answer_reader(rubric, mix, how, actor, run.seed)
     if answers is not None and found is None:  # what a policy became is no reason to refuse it
@@ -256,6 +286,7 @@ def build(run: TrainRun, folder: Path, found: checkpoint.Checkpoint | None = Non
         if replay is not None:
             replay.load(found.state["replay"])
         actor.policy.advance(found.state["version"])
+        job.feed.load(found.state.get("feed"), found.step, actor.policy.version)
         torch.set_rng_state(found.tensors["rng"])
     return job
 
@@ -323,6 +354,7 @@ def save(job: Job) -> Path:
             "version": actor.policy.version,
             "replay": None if replay is None else replay.state(),
             "store": None if job.store is None else job.store.state(),
+            "feed": job.feed.state(),
         },
         {
             "learner": job.learner.state(),
@@ -368,14 +400,23 @@ def write_run(run: Run, folder: Path) -> None:
 
 
 class Clock:
-    """Seconds of the parts of a step."""
+    """Seconds of the parts of a step; `busy` are the seconds that something else was at work."""
 
-    def __init__(self) -> None:
+    def __init__(self, busy: Callable[[], float] = lambda: 0.0) -> None:
         self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
+        self._busy, self._shared = busy, dict[str, float]()
+        self._last, self._seen = time.perf_counter(), busy()
 
     def lap(self, name: str) -> None:
         """The time since the last lap was spent on `name`."""
-        now = time.perf_counter()
-        self.laps[name] = now - self._last
-        self._last = now
+        now, seen = time.perf_counter(), self._busy()
+        self.laps[name], self._shared[name] = now - self._last, seen - self._seen
+        self._last, self._seen = now, seen
+
+    @property
+    def overlap(self) -> dict[str, float]:
+        """Seconds in which rollouts went on, did so beside other work, and did not."""
+        rollout = sum(self._shared.values())
+        beside = sum(s for name, s in self._shared.items() if name not in ("wait", "rest"))
+        idle = sum(self.laps.values()) - rollout
+        return {"rollout": rollout, "overlap": beside, "rollouts_idle": idle}

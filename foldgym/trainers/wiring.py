@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from foldgym.agents.engines.behind import behind
 from foldgym.agents.engines.engine import ENGINES, Engine, Trainee
 from foldgym.agents.engines.models import load_policy, write_policy
 from foldgym.agents.engines.rendering import choose_renderer
@@ -219,6 +220,8 @@ def engaged(actor: Actor, run: TrainRun, folder: Path) -> Actor:
         run.policy.device,
     )
     make = plug("engine", run.engine, ENGINES, "engine")
+    if run.train.ahead and run.engine.use == "torch":
+        make = behind
     return replace(actor, engine=make(trainee))
 
 

@@ -26,14 +26,19 @@ from foldgym.records import (
     RecordReader,
     dumps,
     from_table,
+    group_table,
     loads,
+    read_groups,
     to_table,
 )
 from foldgym.types import (
     Finish,
+    Group,
+    Guide,
     Image,
     Message,
     Proposal,
+    Request,
     Reward,
     Segment,
     Stop,
@@ -122,6 +127,27 @@ def test_a_trajectory_comes_back_equal(
     line.encode("utf-8")
     assert from_table(loads(line)) == Record(trajectory, reward, notes)
     assert from_table(loads(line.encode())).trajectory.seconds == trajectory.seconds
+
+
+_guide = st.builds(Guide, _text, _float, st.integers(0, 3), st.lists(_turn, max_size=1).map(tuple))
+
+
+@given(st.data())
+def test_a_group_comes_back_equal(data: st.DataObject) -> None:
+    n = data.draw(st.integers(1, 2))
+    guides = data.draw(st.sampled_from([0, 1, n]).flatmap(lambda k: _many(_guide, k)))
+    request = Request(
+        "w", 7, n, data.draw(_table), "arm", data.draw(_table), 3, 90, guides, "rescue"
+    )
+    good = data.draw(st.integers(0, n).flatmap(lambda k: _many(_trajectory, k)))
+    rewards = data.draw(_many(_reward.filter(lambda reward: reward is not None), len(good)))
+    failures = data.draw(st.lists(_trajectory, max_size=1).map(tuple))
+    group = Group(request, good, rewards, failures)
+    assert read_groups([loads(dumps(group_table(group)))]) == (group,)
+
+
+def _many(what: st.SearchStrategy[Any], count: int) -> st.SearchStrategy[tuple[Any, ...]]:
+    return st.lists(what, min_size=count, max_size=count).map(tuple)
 
 
 def test_numbers_that_json_lacks_survive_in_standard_json() -> None:

@@ -74,6 +74,8 @@ class TorchPolicy:
             self._decoder = VisionDecoder(self.model, stop_ids, sight)
         self._scheduler: Scheduler = SCHEDULERS[batching](self._decoder, max_batch)
         self._branches: BranchScorer | None = None
+        self._stop_ids, self._max_batch = tuple(stop_ids), max_batch
+        self._batching: Literal["rounds", "dynamic"] = batching
         self._version = 0
         self._opened = 0
 
@@ -81,6 +83,16 @@ class TorchPolicy:
     def version(self) -> int:
         """How often the weights have changed."""
         return self._version
+
+    def with_model(self, model: Any) -> TorchPolicy:
+        """A policy of the same settings over another model, with no session open."""
+        return TorchPolicy(
+            model,
+            self._stop_ids,
+            pad_id=self.pad_id,
+            batching=self._batching,
+            max_batch=self._max_batch,
+        )
 
     def advance(self, version: int | None = None) -> None:
         """The weights changed: count it and forget all keys and values.

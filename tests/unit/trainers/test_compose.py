@@ -37,6 +37,7 @@ def keys(*pairs: str) -> tuple[str, ...]:
     return tuple(f"algorithm.{pair}" for pair in pairs)
 
 
+DECOUPLED = keys("loss.use=decoupled", "old=recompute")
 BAD = [
     (keys("loss.use=pacs", "aggregation=seq-mean-token-mean"), "replaces 'grpo'.*use = \"none\""),
     (keys("advantage.use=none"), "'ppo_clip' needs one"),
@@ -115,6 +116,23 @@ BAD = [
         "'overlong' has the gate 'env_score>0', but an overlong penalty is no level of G-RA",
     ),
     (keys("advantage.use=gae"), "nothing provides one; set value.use"),
+    (("train.mode=async",), 'may be 1 updates old.*"decoupled".*train.uncorrected = true does'),
+    (
+        ("train.mode=async", "train.staleness=3", *keys("loss.use=cispo")),
+        "may be 3 updates old, and nothing weighs that with the loss 'cispo'",
+    ),
+    (
+        ("train.mode=async", "train.uncorrected=true", *DECOUPLED),
+        "train.uncorrected: has no effect: the loss 'decoupled' .* corrects; remove it",
+    ),
+    (
+        ("train.mode=async", *DECOUPLED, *keys("kl.use=k3", "kl.coef=0.1")),
+        "k3 explodes on stale samples, and train.staleness is 1; use k2",
+    ),
+    (
+        ("train.mode=async", *DECOUPLED, *BY_VALUE, "value.use=linear"),
+        "reads the policy while it is being changed",
+    ),
     (keys("loss.use=cispo", "loss.eps_hi=1"), "did you mean 'eps_high'"),
 ]
 
@@ -138,6 +156,11 @@ def test_every_rule_is_broken_by_some_case() -> None:
 
 GOOD = [
     (),
+    ("train.mode=async", "train.staleness=0"),
+    ("train.mode=async", "train.uncorrected=true", *keys("loss.use=cispo")),
+    ("train.mode=async", "train.staleness=4", *DECOUPLED, *keys("kl.use=k2", "kl.coef=0.1")),
+    ("train.mode=async", *keys("loss.use=decoupled", "loss.proximal=loglinear")),
+    ("train.mode=async", *keys("loss.use=cispo", "mismatch.use=tis", "old=recompute")),
     keys(
         "loss.use=gspo", "advantage.use=igpo", "aggregation=seq-mean-token-mean", "loss.level=token"
     ),
@@ -175,7 +198,9 @@ def test_what_goes_together_is_accepted(overrides: tuple[str, ...]) -> None:
         (keys("zero=exclude"), "exclude"),
     ],
 )
-def test_rows_without_credit_are_skipped_only_where_it_changes_nothing(overrides, zero) -> None:
+def test_rows_without_credit_are_skipped_only_where_it_changes_nothing(
+    overrides: tuple[str, ...], zero: str
+) -> None:
     assert parts_of(run(*overrides)).zero == zero
 
 
@@ -203,6 +228,6 @@ def test_options_become_parts() -> None:
         (("value.lr=0.1",), "value.lr: has no effect"),
     ],
 )
-def test_options_of_parts_that_are_off_are_refused(overrides, key) -> None:
+def test_options_of_parts_that_are_off_are_refused(overrides: tuple[str, ...], key: str) -> None:
     with pytest.raises(ConfigError, match=key):
         run(*overrides)

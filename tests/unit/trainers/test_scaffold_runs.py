@@ -102,7 +102,7 @@ def run_file(policy: Path, output: Path, *overrides: str, scaffold: str = "") ->
 
 def played(run: TrainRun, folder: Path) -> tuple[Job, list[Group]]:
     job = build(run, folder)
-    groups, *_ = asyncio.run(collect(job, 1))
+    groups = asyncio.run(collect(job, 1)).accepted
     return job, groups
 
 
