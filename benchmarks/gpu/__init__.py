@@ -1,0 +1,1 @@
+"""What needs a GPU: run by hand there; date and device stand beside the results."""
