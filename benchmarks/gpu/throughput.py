@@ -171,7 +171,7 @@ def with_trl(model: Any, rows: int, length: int, rounds: int) -> Found | None:
             "env_mask": said[:, first:].astype(int).tolist(),
         }
 
-    def every_other(prompts: Sequence[Any], **_: Any) -> list[float]:
+    def every_other(prompts: Sequence[Any], **_: Any) -> list[float | None]:
         return [float(number % 2) for number in range(len(prompts))]
 
     marks: list[float] = []
