@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from foldgym.errors import ConfigError, EngineDown
 NAME = "policy"  # under which the server serves the model
 VARIABLE = "FOLDGYM_VLLM_PYTHON"
 _LOCAL = Path(".vllm/bin/python")
+_RAISED = re.compile(r"\b\w+(Error|Exception): .*")
 _OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
@@ -157,9 +159,10 @@ class Server:
             lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             lines = []
-        wrong = [line for line in lines if "Error" in line and "Traceback" not in line]
-        last = (wrong or [line for line in lines if line.strip()] or ["it said nothing"])[-1]
-        return f"{last.strip()[-300:]} (log: {self.log})"
+        wrong = [found[0] for line in lines if (found := _RAISED.search(line))]
+        causes = [line for line in wrong if "See root cause" not in line]
+        last = (causes or [line for line in lines if line.strip()] or ["it said nothing"])[-1]
+        return f"{last.strip()[:300]} (log: {self.log})"
 
 
 def _inherited() -> dict[str, str]:

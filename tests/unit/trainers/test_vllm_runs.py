@@ -1,0 +1,221 @@
+"""vLLM itself: a GRPO run whose weights are pushed every step, and updates in mid-sentence.
+
+One server for all of these tests, and one at a time on this machine: it is slow to start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from foldgym.agents.engines.engine import Trainee
+from foldgym.agents.engines.models import init_model, save_policy
+from foldgym.agents.engines.tokenizer import train_tokenizer
+from foldgym.agents.engines.vllm import VllmEngine, vllm
+from foldgym.cli.main import main
+from foldgym.config import PolicySection
+from foldgym.records import JsonlReader, RecordReader
+from foldgym.trainers.wiring import Actor, load_actor
+from foldgym.types import Completion, Finish, Prompt, Sampling
+
+pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(600)]
+WORLD = "foldgym/GuessNumber-v0"
+HEAT = 0.7
+RUN = """
+[policy]
+path = "{policy}"
+[[envs]]
+name = "foldgym/GuessNumber-v0"
+[rollout]
+max_tokens = 12
+max_turns = 3
+temperature = 0.7
+[reward]
+terms = [{{name = "odd", use = "{odd}:odd"}}]
+[memory]
+max_context = 256
+[optim]
+lr = 1e-2
+warmup = 1
+[train]
+steps = 3
+groups = 2
+group_size = 4
+checkpoint_every = 0
+eval_every = 3
+eval_episodes = 2
+"""
+ODD = '''
+def odd(trajectory):
+    """The share of odd ids."""
+    ids = [i for s in trajectory.segments for i, k in zip(s.token_ids, s.turn_ids) if k >= 0]
+    return sum(i % 2 for i in ids) / len(ids)
+'''
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory) -> Path:
+    """A model of random weights; its head is tied, which vLLM gets wrong on a CPU (`renew`)."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("policy")
+    tokenizer = train_tokenizer(["guess 12", "higher", "lower", "correct"], 290)
+    model = init_model(
+        vocab_size=tokenizer.vocab_size,
+        hidden=64,
+        layers=2,
+        heads=2,
+        head_dim=32,
+        mlp=96,
+        max_positions=512,
+        seed=3,
+    )
+    (folder / "odd.py").write_text(ODD)
+    return save_policy(folder / "policy", model, tokenizer, "compact")
+
+
+@pytest.fixture(scope="module")
+def server(policy: Path, tmp_path_factory) -> Generator[str]:
+    """The address of a server, for engines that attach to one."""
+    folder = tmp_path_factory.mktemp("server")
+    with alone():
+        _, engine = engine_of(policy, folder)
+        assert engine.server is not None
+        with asyncio.Runner() as runner:
+            runner.run(engine.start())
+            try:
+                yield engine.server.url
+            finally:
+                runner.run(engine.stop())
+
+
+@contextmanager
+def alone() -> Generator[None]:
+    """Holds back other workers of this machine."""
+    with (Path(tempfile.gettempdir()) / "foldgym-vllm-tests.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def engine_of(policy: Path, folder: Path, **options: Any) -> tuple[Actor, VllmEngine]:
+    actor = load_actor(PolicySection(path=str(policy)))
+    trainee = Trainee(actor.policy, actor.renderer, actor.write, folder / "engine", HEAT)
+    engine = vllm(trainee, **options)
+    assert isinstance(engine, VllmEngine)
+    return actor, engine
+
+
+def shake(actor: Actor, seed: int) -> None:
+    """An update."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for weight in actor.policy.model.parameters():
+            weight += 0.05 * torch.randn_like(weight)
+    actor.policy.advance()
+
+
+def test_a_run_pushes_its_weights_every_step(policy, server, tmp_path):
+    """The command itself; sampler and learner agree as in one process."""
+    (tmp_path / "run.toml").write_text(
+        f'output = "{tmp_path / "run"}"\n' + RUN.format(policy=policy, odd=policy.parent / "odd.py")
+    )
+    words = [str(tmp_path / "run.toml"), "engine=vllm", f"engine.url={server}"]
+    assert main(["train", *words]) == 0
+    rows = list(JsonlReader(tmp_path / "run" / "metrics.jsonl"))
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert max(row["push_gap_max"] for row in rows) < 1e-4
+    assert max(row["logprob_gap_max"] for row in rows) < 1e-4
+    assert f"eval/{WORLD}/success" in rows[-1]
+    played = [record.trajectory for record in RecordReader(tmp_path / "run" / "trajectories.jsonl")]
+    found = [{v for s in t.segments for v in s.versions if v >= 0} for t in played]
+    assert found == [{step} for step in range(3) for _ in range(8)]
+    assert not any(trajectory.failed for trajectory in played)
+
+
+async def talk(engine: VllmEngine, seed: int, prompt: Prompt, sampling: Sampling) -> Completion:
+    session = engine.sampler.open(seed, None)  # pyright: ignore[reportArgumentType]
+    try:
+        return await session.sample(prompt, sampling)
+    finally:
+        session.close()
+
+
+def test_ids_are_those_of_the_weights_that_their_versions_name(policy, server, tmp_path):
+    actor, engine = engine_of(policy, tmp_path, url=server)
+    models = [actor.policy]
+
+    async def live() -> list[Completion]:
+        await engine.start()
+        try:
+            prompts = [Prompt((9, 10, 11 + n)) for n in range(16)]
+            talks = [
+                asyncio.create_task(talk(engine, n, prompt, Sampling(HEAT, 300)))
+                for n, prompt in enumerate(prompts)
+            ]
+            for seed in (1, 2):
+                await asyncio.sleep(0.2)
+                before = load_state(actor)
+                shake(actor, seed)
+                models.insert(-1, before)
+                await engine.publish()
+            return await asyncio.gather(*talks)
+        finally:
+            await engine.stop()
+
+    said = asyncio.run(live())
+    assert any(each.versions for each in said)
+    gaps: list[float] = []
+    for n, each in enumerate(said):
+        assert len(each.ids) == 300 or each.ids[-1] in actor.renderer.stop_ids
+        versions = each.versions or (each.version,) * len(each.ids)
+        for version in set(versions):
+            [own] = models[version].score([((9, 10, 11 + n), each.ids)], HEAT)
+            pairs = zip(own, each.logprobs, versions, strict=True)
+            gaps += [abs(a - b) for a, b, v in pairs if v == version]
+    assert max(gaps) < 1e-4
+
+
+def load_state(actor: Actor) -> Any:
+    """A copy of the policy as it is."""
+    folder = Path(tempfile.mkdtemp())
+    actor.write(folder / "copy")
+    return load_actor(PolicySection(path=str(folder / "copy"))).policy
+
+
+def test_stops_seeds_and_greedy(policy, server, tmp_path):
+    actor, engine = engine_of(policy, tmp_path, url=server)
+    end = actor.renderer.stop_ids[0]
+    decode = actor.tokenizer.decode
+
+    async def live() -> None:
+        await engine.start()
+        try:
+            prompt = Prompt((9, 10, 11))
+            first, again, other = [
+                await talk(engine, seed, prompt, Sampling(1.0, 40)) for seed in (5, 5, 6)
+            ]
+            assert first.ids == again.ids != other.ids
+            greedy = await talk(engine, 5, prompt, Sampling(0.0, 8))
+            assert greedy.logprobs == (0.0,) * len(greedy.ids)
+            ended = [await talk(engine, n, prompt, Sampling(1.0, 400)) for n in range(6)]
+            stopped = [each for each in ended if each.finish is Finish.STOP]
+            assert stopped
+            assert all(each.ids[-1] == end for each in stopped)
+            assert all(end not in each.ids[:-1] for each in ended)
+            letter = next(text for text in map(decode, ([i] for i in first.ids)) if text.isalpha())
+            cut = await talk(engine, 5, prompt, Sampling(1.0, 40, (letter,)))
+            assert cut.finish is Finish.MARKER
+            assert cut.ids == first.ids[: len(cut.ids)]
+            assert letter in decode(cut.ids)
+            assert letter not in decode(cut.ids[:-1])
+        finally:
+            await engine.stop()
+
+    asyncio.run(live())
