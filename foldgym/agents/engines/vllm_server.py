@@ -6,7 +6,6 @@ It listens on this machine alone, writes to a log, and is the child of a keeper 
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import re
 import socket
@@ -19,11 +18,9 @@ from typing import IO
 import httpx
 
 from foldgym.agents.engines import keeper
-from foldgym.errors import ConfigError, EngineDown
+from foldgym.errors import EngineDown
 
 NAME = "policy"  # under which the server serves the model
-VARIABLE = "FOLDGYM_VLLM_PYTHON"
-_LOCAL = Path(".vllm/bin/python")
 _RAISED = re.compile(r"\b\w+(Error|Exception): .*")
 _OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -31,27 +28,6 @@ _OFFLINE = {
     "DO_NOT_TRACK": "1",
     "VLLM_SERVER_DEV_MODE": "1",  # which brings the calls that change weights
 }
-
-
-def find_python(named: str = "") -> str:
-    """The interpreter that has vLLM: as named, $FOLDGYM_VLLM_PYTHON, .vllm/bin/python, or this one.
-
-    Raises `ConfigError` that says how to get one.
-    """
-    for source, path in (("engine.python", named), (VARIABLE, os.environ.get(VARIABLE, ""))):
-        if path and not os.access(path, os.X_OK):
-            raise ConfigError(f"{source}: {path} is no program that could be run")
-        if path:
-            return path
-    if os.access(_LOCAL, os.X_OK):
-        return str(_LOCAL.absolute())
-    if importlib.util.find_spec("vllm") is not None:
-        return sys.executable
-    raise ConfigError(
-        "engine.use: vLLM is not installed: pip install 'foldgym[vllm]' where there is a GPU, or "
-        f"give it a virtual environment of its own and name that with engine.python or {VARIABLE} "
-        "(in a checkout: make vllm)"
-    )
 
 
 class Server:
