@@ -20,8 +20,7 @@ import threading
 from dataclasses import dataclass
 from html import escape
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, quote, unquote
 
 from foldgym.console import note
@@ -30,7 +29,7 @@ from foldgym.envs.shop.goals import Goal, Goals
 from foldgym.envs.shop.pages import SUB_PAGES
 from foldgym.envs.shop.scoring import Score, Tagger, nouns
 from foldgym.envs.shop.session import Session
-from foldgym.errors import DataError
+from foldgym.listening import Handler, Listening
 from foldgym.seeding import generator
 
 FIXED = "fixed_"
@@ -211,7 +210,7 @@ def _problem(why: str) -> str:
     )
 
 
-class SiteServer:
+class SiteServer(Listening):
     """Answers on a thread for each connection, until closed.
 
         with SiteServer(site) as server:
@@ -225,67 +224,23 @@ class SiteServer:
     """
 
     def __init__(self, site: Site, host: str = "127.0.0.1", port: int = 0) -> None:
-        handler = type("Handler", (_Handler,), {"site": site})
-        try:
-            self._server = _Listener((host, port), handler)
-        except (OSError, OverflowError) as problem:
-            why = getattr(problem, "strerror", None) or problem
-            raise DataError(f"cannot listen on {host}:{port}: {why}") from None
-        self._thread: threading.Thread | None = None
+        super().__init__(type("Handler", (_Handler,), {"site": site}), host, port)
 
     @property
     def url(self) -> str:
         """Where the site is, without a slash at the end."""
-        host, port = self._server.server_address[:2]
-        return f"http://{host!s}:{port}"
-
-    def run(self) -> None:
-        """Answer until interrupted."""
-        try:
-            self._server.serve_forever(poll_interval=0.2)
-        finally:
-            self._server.server_close()
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.02,), daemon=True
-        )
-        self._thread.start()
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Stop answering; safe to call twice."""
-        if self._thread is not None:
-            self._server.shutdown()
-            self._thread.join()
-            self._thread = None
-        self._server.server_close()
+        return self.address
 
 
-class _Listener(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is nobody's error."""
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     site: Site
-    protocol_version = "HTTP/1.1"
-    timeout = 60.0  # an idle connection gives its thread back
-    disable_nagle_algorithm = True
 
-    def do_GET(self) -> None:
+    def get(self) -> None:
+        """A page."""
         self._answer()
 
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
+    def post(self) -> None:
+        """A purchase."""
         size = self.headers.get("Content-Length", "0")
         if not size.isdecimal() or int(size) > LONGEST:
             self.close_connection = True  # what follows cannot be told from a request
@@ -300,16 +255,6 @@ class _Handler(BaseHTTPRequestHandler):
             note(f"{self.path}: {type(problem).__name__}: {problem}")
             why = "something went wrong; the server's log says what"
             answer = Answer(HTTPStatus.INTERNAL_SERVER_ERROR, _problem(why))
+        headers = {"Cache-Control": "no-store", **({"Location": answer.to} if answer.to else {})}
         data = answer.html.encode("utf-8", "surrogatepass")
-        self.send_response(answer.status)
-        if answer.to:
-            self.send_header("Location", answer.to)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
-        self.send_header("Content-Length", str(len(data)))
-        self.send_header("Cache-Control", "no-store")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: a line for every page would bury what matters."""
+        self.reply(answer.status, data, "text/html; charset=utf-8", headers)
