@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from search_servers import serving
 
 from foldgym.errors import DataError, UnknownName, UserError
-from foldgym.search import Bm25, Document, open_index
 from foldgym.listening import Refused
+from foldgym.search import Bm25, Document, open_index
 from foldgym.search.server import MOST_BYTES, Server, retrieve
 
 DOCUMENTS = [
