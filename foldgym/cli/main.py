@@ -29,6 +29,7 @@ COMMANDS = {
     "train": ("foldgym.cli.train", "train a policy by reinforcement"),
     "eval": ("foldgym.cli.evaluate", "measure a policy, with intervals"),
     "compare": ("foldgym.cli.evaluate", "compare two policies on the same tasks"),
+    "serve-policy": ("foldgym.cli.serve", "a checkpoint as an OpenAI-compatible endpoint"),
     "index": ("foldgym.cli.index", "build, query and serve search indexes"),
     "shop": ("foldgym.cli.shop", "make catalogues of the shop, and serve it as a web site"),
     "demo": ("foldgym.cli.demo", "the main job: clone, train and measure on two worlds"),
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     parser = Parser(prog="foldgym", description="The gym for language-model agents.", add_help=True)
     parser.add_argument("--version", action="version", version=f"foldgym {__version__}")
-    listing = "\n".join(f"  {name:9} {what}" for name, (_, what) in COMMANDS.items())
+    listing = "\n".join(f"  {name:12} {what}" for name, (_, what) in COMMANDS.items())
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.usage = "foldgym COMMAND ..."
     parser.epilog = f"commands:\n{listing}\n\n`foldgym COMMAND --help` says more."
@@ -93,7 +94,9 @@ def _run(words: list[str]) -> int:
         raise UserError(f"unknown command {name!r}{hint} known: {', '.join(COMMANDS)}")
     module, what = COMMANDS[name]
     command = Parser(prog=f"foldgym {name}", description=what[0].upper() + what[1:] + ".")
-    run: Callable[[Parser, list[str]], int] = getattr(import_module(module), f"run_{name}")
+    run: Callable[[Parser, list[str]], int] = getattr(
+        import_module(module), f"run_{name.replace('-', '_')}"
+    )
     return run(command, rest)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from foldgym.agents.engines.solo import maskable
+from foldgym.agents.engines.vision import format_of
 from foldgym.errors import ConfigError
 from foldgym.trainers.batch import Whole, split, unit_rows
 from foldgym.trainers.forest import Forest, gather, plant
@@ -159,6 +160,8 @@ _ROWS = ("abcdefgh", "abcdefgh", "abcd", "abcdxyefgh", "abxbxbxb", "hgfedcba", "
 @torch.no_grad()
 def why_not(model: Any) -> str:
     """Why this model cannot read a forest as one row; empty if it can, which is tried."""
+    if format_of(model) is not None:
+        return "it sees pictures, whose positions have three axes"
     config = model.config.get_text_config()
     if not maskable(config):
         return "masks do not decide alone what each of its layers sees"

@@ -23,7 +23,7 @@ from foldgym.memory import FullHistory
 from foldgym.rewards import make_rubric
 from foldgym.trainers.advantages import grpo
 from foldgym.trainers.batch import make_batch, split, take
-from foldgym.trainers.layout import Padded
+from foldgym.trainers.layout import Padded, layout_of
 from foldgym.trainers.learner import TorchLearner
 from foldgym.trainers.losses import ppo_clip
 from foldgym.trainers.optim import Optim
@@ -190,5 +190,8 @@ def test_what_does_not_go_with_pictures_says_so() -> None:
     class Odd(Padded):
         pass
 
+    assert type(layout_of("auto", actor.policy.model)) is Padded
+    with pytest.raises(ConfigError, match="it sees pictures"):
+        layout_of("packed", actor.policy.model)
     with pytest.raises(ConfigError, match="odd rows do not go with a model that sees"):
         Reader(actor.policy.model, 1.0, Odd())
