@@ -52,9 +52,10 @@ def ask(
 
 
 def test_search_r1s_dialect(server: Server) -> None:
-    asked = {"queries": ["who wrote", "engine", "nothing"], "topk": 2, "return_scores": True}
+    queries = ["who wrote", "engine", "nothing"]
+    asked: Any = {"queries": queries, "topk": 2, "return_scores": True}
     status, answer = ask(server, asked)
-    expected = INDEX.search(asked["queries"], 2)
+    expected = INDEX.search(queries, 2)
     assert status == 200
     assert answer["result"][0] == [{"document": ADA, "score": expected[0][0].score}]
     assert [[hit["document"]["id"] for hit in hits] for hits in answer["result"]] == [
@@ -263,7 +264,10 @@ def test_other_servers_of_the_protocol() -> None:
     ],
 )
 def test_a_broken_server_is_one_line(status: int, answer: Any, what: str) -> None:
-    with serving(lambda *request: (status, answer)) as address:
+    def broken(*request: Any) -> tuple[int, Any]:
+        return status, answer
+
+    with serving(broken) as address:
         with pytest.raises(DataError, match=what):
             open_index(f"{address}/retrieve").search(["q"], 3)
 
