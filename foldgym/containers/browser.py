@@ -54,6 +54,8 @@ CAP = 16
 _USES = 1000
 """Episodes after which a context that is used again is given up: pages grow."""
 _LAUNCH = 60.0
+REST = 20.0
+"""Seconds without an episode after which Chromium is closed: pages that wait use the processor."""
 _BROKEN = ("has been closed", "crashed", "Connection closed", "Target closed", "Browser closed")
 
 
@@ -226,15 +228,18 @@ def open_seat(setting: Setting, near: str = "", wait: float = 600.0) -> Seat:
     """A context of the shared browser, which starts with the first one.
 
     Where the setting allows reuse, one whose `note` is `near` is preferred. Waits up to `wait`
-    seconds while all are in use. Raises `MissingExtra` or `UserError` if no browser can be used,
-    and `SandboxError` if it does not come up.
+    seconds while all are in use; in an event loop, which would stand still, it does not wait.
+    Raises `MissingExtra` or `UserError` if no browser can be used, `SandboxError` if none comes up.
     """
     if importlib.util.find_spec("playwright") is None:
         raise MissingExtra("a browser", "browser")
     if why := unavailable():
         raise UserError(why)
+    waits = True
+    with contextlib.suppress(RuntimeError):
+        waits = not asyncio.get_running_loop()
     driver = _driver()
-    return driver.call(driver.pool.enter(setting, near, wait))
+    return driver.call(driver.pool.enter(setting, near, wait if waits else None))
 
 
 # ---------------------------------------------------------------- the browser
@@ -305,7 +310,7 @@ class _Chromium:
         with contextlib.suppress(Exception):
             await asyncio.wait_for(self.base.close(), 5)
         self.end("the browser was closed")
-        await self.door.close()
+        await asyncio.gather(self.door.close(), *(seat.gateway.close() for seat in self.seats))
 
     async def seat(self, setting: Setting) -> Seat:
         gateway = Gateway(setting.sites, setting.allow)
@@ -347,10 +352,17 @@ class _Pool:
         self.busy = 0
         self.starting = asyncio.Lock()
         self.change = asyncio.Condition()
+        self.rest: asyncio.TimerHandle | None = None
+        self.closing: asyncio.Task[None] | None = None
 
-    async def enter(self, setting: Setting, near: str, wait: float) -> Seat:
+    async def enter(self, setting: Setting, near: str, wait: float | None) -> Seat:
         cap = _cap()
         async with self.change:
+            if wait is None and self.busy >= cap:
+                raise UserError(
+                    f"all {cap} browser contexts are in use, and no event loop may wait: set "
+                    'isolation = "thread", or lower rollout.concurrency'
+                )
             try:
                 await asyncio.wait_for(self.change.wait_for(lambda: self.busy < cap), wait)
             except TimeoutError:
@@ -412,8 +424,19 @@ class _Pool:
         async with self.change:
             self.busy -= 1
             self.change.notify()
+        if self.rest is not None:
+            self.rest.cancel()
+        self.rest = asyncio.get_running_loop().call_later(REST, self._rest)
+
+    def _rest(self) -> None:
+        """Close the browser if nobody sits there; the next seat starts another."""
+        if not self.busy and self.browser is not None:
+            gone, self.browser, self.idle = self.browser, None, []
+            self.closing = asyncio.create_task(gone.close())
 
     async def close(self) -> None:
+        if self.closing is not None:
+            await self.closing
         if self.browser is not None:
             await self.browser.close()
         if self.playwright is not None:

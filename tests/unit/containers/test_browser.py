@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import pytest
 from foldgym.containers import browser, find
 from foldgym.containers.browser import Seat, Setting, open_seat
 from foldgym.containers.gateway import Gateway, Request, Response, folder_site, host_port
-from foldgym.errors import SandboxError
+from foldgym.errors import SandboxError, UserError
 
 pytestmark = pytest.mark.browser
 
@@ -148,6 +150,43 @@ def test_a_killed_browser_is_replaced() -> None:
     fresh.close()
     assert old.label.id not in {each.label.id for each in find()}
     assert not old.folder.exists()
+
+
+def test_a_browser_that_nobody_uses_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = seat_on()
+    monkeypatch.setattr(browser, "REST", 0.0)
+    pool = browser._driver().pool  # pyright: ignore[reportPrivateUsage]
+    others = pool.busy - 1  # of other tests of this process
+    old = held.browser
+    held.close()
+    if others:
+        pytest.skip("other tests hold contexts")
+    deadline = time.monotonic() + 60
+    while old.folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert old.dead
+    assert old.label.id not in {each.label.id for each in find()}
+    monkeypatch.setattr(browser, "REST", 60.0)
+    fresh = seat_on()
+    assert fresh.browser is not old
+    assert fresh.run(read).strip() == "/x?y=1"
+    fresh.close()
+
+
+def test_an_event_loop_never_waits_for_a_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = seat_on()
+    busy = sum(seat not in _idle() for seat in first.browser.seats)
+    monkeypatch.setenv("FOLDGYM_BROWSER_CONTEXTS", str(busy))
+
+    async def inline() -> Seat:
+        return open_seat(Setting())
+
+    try:
+        with pytest.raises(UserError, match=f"all {busy} .* isolation = .thread.*concurrency"):
+            asyncio.run(inline())
+    finally:
+        first.close()
+    asyncio.run(inline()).close()  # one that is free is taken
 
 
 _RUN = """
