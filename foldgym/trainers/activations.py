@@ -13,15 +13,18 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from foldgym.errors import ConfigError
 
 
+def layers_of(model: Any) -> list[Any]:
+    """The blocks that a model is a stack of, as far as transformers says."""
+    return [each for each in model.modules() if isinstance(each, GradientCheckpointingLayer)]
+
+
 def checkpoint_layers(model: Any) -> None:
     """From now on no layer of `model` keeps activations; once is enough.
 
     Transformers' own switch works in training mode only, which would turn dropout on. Raises
     `ConfigError` for a model whose layers cannot run again.
     """
-    layers: list[Any] = [
-        layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)
-    ]
+    layers = layers_of(model)
     if not layers:
         raise ConfigError(
             f"optim.checkpointing: {type(model).__name__} has no layers that transformers could "

@@ -7,17 +7,18 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from foldgym.errors import NotFinite
+from foldgym.errors import ConfigError, NotFinite
 from foldgym.seeding import generator
-from foldgym.trainers.activations import checkpoint_layers
+from foldgym.trainers.activations import checkpoint_layers, layers_of
 from foldgym.trainers.batch import Whole, minibatches, take
 from foldgym.trainers.columns import SCALE, Columns, Mismatch, Select, surveyed
+from foldgym.trainers.crew import Crew, sharded_like
 from foldgym.trainers.layout import layout_of
 from foldgym.trainers.losses.needs import needs_of
 from foldgym.trainers.losses.tokens import LOG_RATIO_LIMIT, TokenLoss, Tokens
@@ -57,6 +58,9 @@ class TorchLearner:
     the start of the update instead of the sampler; `mismatch` weighs by the difference of both,
     `select` drops tokens: their product is `scale` (see `columns`). Every update makes
     `epochs * minibatches` optimiser steps, by default one: then the update is exactly on-policy.
+
+    In a `crew` of several processes every rank has a learner of its own; rank 0 calls, and the
+    others `serve`. `reader` and `reference` then are for use between updates, on rank 0 alone.
     """
 
     def __init__(
@@ -75,7 +79,9 @@ class TorchLearner:
         select: Select | None = None,
         whole: Whole | None = None,
         seed: int = 0,
+        crew: Crew | None = None,
     ) -> None:
+        self.crew = crew or Crew()
         self.policy, self.loss, self.optim = policy, loss, optim
         self.kl, self.kl_coef, self.entropy, self.seed = kl, kl_coef, entropy, seed
         self.needs = needs_of(loss)
@@ -85,14 +91,16 @@ class TorchLearner:
             layout = layout_of(optim.layout, model)
             return Reader(model, temperature, layout, optim.logprob_chunk)
 
-        self.reader = reader(policy.model)
-        self.reference = None if reference is None else reader(reference)
-        if self.reference is not None and reference is policy.model:
-            self.reference.within = partial(_adapters_off, reference)
+        self.reader = self._own = reader(policy.model)
+        self.reference = self._theirs = None if reference is None else reader(reference)
+        if self._theirs is not None and reference is policy.model:
+            self._theirs.within = partial(_adapters_off, reference)
+        if not self.crew.alone:
+            self._spread(reader)
         self.columns = Columns(
-            self.reader,
+            self._own,
             self.needs,
-            self.reference,
+            self._theirs,
             kl=kl is not None,
             recompute=recompute,
             mismatch=mismatch,
@@ -116,6 +124,7 @@ class TorchLearner:
         Raises `NotFinite` for a log-prob, loss or gradient that is not finite, before the
         optimiser step it would have spoilt: weights and optimiser state stay as they were.
         """
+        self.crew.order("update", batch)
         if not batch.weight_BT.any():
             self.skipped += 1
             return {"skipped_updates": float(self.skipped)}
@@ -144,7 +153,7 @@ class TorchLearner:
 
     def meter(self, peak: float | None = None) -> Meter:
         """Looks at what this learner computes; `peak` replaces the device's FLOPs per second."""
-        readers = (self.reader, self.reference, self.columns.previous)
+        readers = (self._own, self._theirs, self.columns.previous)
         return Meter(self.policy.model, [r.work for r in readers if r is not None], peak)
 
     @property
@@ -154,17 +163,27 @@ class TorchLearner:
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs besides the weights."""
-        optimizer = self.optimizer.state_dict()
+        self.crew.order("state")
+        optimizer = self.crew.whole(self.optimizer.state_dict())
         counts = {"steps": self.steps, "skipped": self.skipped, "updates": self.updates}
-        masters = [] if self.masters is None else self.masters.state()
+        masters = self._masters()
         frozen = self.columns.state()
         return {"optimizer": optimizer, "masters": masters, "frozen": frozen, **counts}
 
     def load(self, state: dict[str, Any]) -> None:
         """The inverse of `state`."""
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.crew.order("load", state)
+        moved = [p for group in self.optimizer.param_groups for p in group["params"]]
+        slots = {
+            number: {name: sharded_like(moved[number], x) for name, x in slot.items()}
+            for number, slot in state["optimizer"]["state"].items()
+        }
+        self.optimizer.load_state_dict({**state["optimizer"], "state": slots})
         if self.masters is not None:
             self.masters.load(state["masters"])
+        elif not self.crew.alone:
+            for p, full in zip(self.params, state["masters"], strict=False):
+                p.data.copy_(sharded_like(p, full))
         self.columns.load(state["frozen"])
         self.steps, self.skipped, self.updates = (
             state[name] for name in ("steps", "skipped", "updates")
@@ -175,12 +194,12 @@ class TorchLearner:
         self._forget_gradients()  # somebody else may have left some
         try:
             limit = self.optim.microbatch_tokens
-            batch = surveyed(self.loss, self.needs, self.reader, batch, self.updates, limit)
-            for rows in self.reader.parts(batch, limit, self.whole):
-                part = take(batch, rows)
-                if part.weight_BT.any():
-                    self._backward(part, tally)
-            norm = float(nn.utils.clip_grad_norm_(self.params, self.optim.clip))
+            batch = surveyed(self.loss, self.needs, self._own, batch, self.updates, limit)
+            parts = (take(batch, rows) for rows in self._own.parts(batch, limit, self.whole))
+            for part, counts in self.crew.mine([p for p in parts if p.weight_BT.any()]):
+                self._backward(part, tally, counts)
+            tally.merge(self.crew)
+            norm = self._clip()
             if not math.isfinite(norm):
                 raise NotFinite(
                     f"gradient norm {norm} in {self._bad_gradient()}; no weight changed"
@@ -195,8 +214,14 @@ class TorchLearner:
         self.steps += 1
         return tally.means() | {"grad_norm": norm}
 
-    def _backward(self, batch: Batch, tally: Tally) -> None:
-        reading = self.reader.read(batch, self.updates, entropy_gradient=self.entropy > 0)
+    def _backward(self, batch: Batch, tally: Tally, counts: bool = True) -> None:
+        value, reading, metrics = self.crew.attempt(partial(self._objective, batch))
+        (value if counts else 0.0 * value).backward()
+        if counts:
+            tally.add(float(value.detach()), reading, metrics)
+
+    def _objective(self, batch: Batch) -> tuple[Tensor, Reading, dict[str, Tensor]]:
+        reading = self._own.read(batch, self.updates, entropy_gradient=self.entropy > 0)
         tokens = reading.tokens
         loss_N, metrics = self.loss(tokens)
         if SCALE in tokens.extra:
@@ -208,9 +233,37 @@ class TorchLearner:
         if self.entropy:
             loss_N = loss_N - self.entropy * reading.entropy_N
         check_finite("loss", loss_N, batch, np.nonzero(batch.weight_BT)[0])
-        value = (tokens.weight_N * loss_N).sum()
-        value.backward()
-        tally.add(float(value.detach()), reading, metrics)
+        return (tokens.weight_N * loss_N).sum(), reading, metrics
+
+    def _clip(self) -> float:
+        norm: Any = nn.utils.clip_grad_norm_(self.params, self.optim.clip)
+        return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+
+    def _masters(self) -> list[Tensor]:
+        if self.masters is not None:
+            return self.masters.state()
+        return [] if self.crew.alone else self.crew.whole(self.params)
+
+    def _spread(self, reader: Callable[[Any], Reader]) -> None:
+        """Shards the policy's model over the crew, and reads each batch together."""
+        if self.needs.rebase or "previous" in self.needs.columns or self.optim.offload:
+            what = "optim.offload" if self.optim.offload else "a loss that keeps earlier policies"
+            raise ConfigError(f"{what} is for one process; start this run without --processes")
+        model: Any = self.policy.model
+        self.crew.shard(cast("nn.Module", self._own.scorer), layers_of(model))
+        self._own.crew = self.crew
+        if self._theirs is not None:
+            self._theirs.crew = self.crew
+            if self._theirs.model is model:
+                self._theirs.scorer = self._own.scorer
+        if self.crew.rank == 0:  # between updates rank 0 reads alone, what it plays with
+            whole: Any = cast("Any", self.policy).whole.model
+            self.reader = reader(whole)
+            if self._theirs is not None:
+                adapted = self._theirs.model is model
+                self.reference = reader(whole if adapted else self._theirs.model)
+                if adapted:
+                    self.reference.within = partial(_adapters_off, whole)
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: x.detach().clone() for name, x in self.policy.model.state_dict().items()}
@@ -257,6 +310,17 @@ class Tally:
             self.sums[name] = self.sums.get(name, 0.0) + float(values_N[sampled].double().sum())
         if sampled.any():
             self.gap = max(self.gap, float(log_ratio_N[sampled].abs().max()))
+
+    def merge(self, crew: Crew) -> None:
+        """Adds up what all ranks counted."""
+        if crew.alone:
+            return
+        tallies = crew.gather((self.loss, self.count, self.gap, self.sums))
+        self.loss = sum(loss for loss, *_ in tallies)
+        self.count = sum(count for _, count, *_ in tallies)
+        self.gap = max(gap for *_, gap, _ in tallies)
+        names = dict.fromkeys(name for *_, sums in tallies for name in sums)
+        self.sums = {n: sum(sums.get(n, 0.0) for *_, sums in tallies) for n in names}
 
     def means(self) -> dict[str, float]:
         """The numbers of the step."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from foldgym.errors import NotFinite
 from foldgym.trainers.batch import Whole, take
+from foldgym.trainers.crew import Crew
 from foldgym.trainers.heads import form_of, read_hidden, read_logits
 from foldgym.trainers.layout import Layout, Padded, Sheet
 from foldgym.trainers.losses.tokens import Tokens
@@ -89,6 +91,7 @@ class Reader:
         self.model, self.temperature, self.chunk = model, temperature, chunk
         self.layout = pictured(layout or Padded(), model)
         self.work = Work()
+        self.crew = Crew()
         self.within: Callable[[], AbstractContextManager[None]] = nullcontext
         self.model.eval()  # dropout would part the learner's log-probs from the sampler's
         self.scorer: Callable[..., tuple[Tensor, Tensor]] = Scorer(model, temperature, chunk)
@@ -117,16 +120,17 @@ class Reader:
     def scores(self, batch: Batch, max_tokens: int) -> tuple[Floats, Floats]:
         """Log-probs and entropies [B, T] at the trained tokens, 0 elsewhere."""
         logp_BT, entropy_BT = np.zeros(batch.ids_BT.shape), np.zeros(batch.ids_BT.shape)
-        for rows in self.parts(batch, max_tokens):
+        trained = batch.weight_BT.any(1)
+        parts = [rows for rows in self.parts(batch, max_tokens) if trained[rows].any()]
+        for rows, counts in self.crew.mine(parts):
             part = take(batch, rows)
-            if not part.weight_BT.any():
-                continue
             row_N, column_N = np.nonzero(part.weight_BT)
             where = np.asarray(rows)[row_N], column_N
-            reading = self.read(part)
-            logp_BT[where] = reading.tokens.logp_N.double().cpu().numpy()
-            entropy_BT[where] = reading.entropy_N.double().cpu().numpy()
-        return logp_BT, entropy_BT
+            reading = self.crew.attempt(partial(self.read, part))
+            if counts:
+                logp_BT[where] = reading.tokens.logp_N.double().cpu().numpy()
+                entropy_BT[where] = reading.entropy_N.double().cpu().numpy()
+        return self.crew.total(logp_BT), self.crew.total(entropy_BT)
 
     @torch.no_grad()
     def hidden(self, batch: Batch) -> Tensor:
