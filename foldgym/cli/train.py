@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from foldgym import console
 from foldgym.cli.options import add_json, write_json
+from foldgym.cli.processes import start
 from foldgym.errors import MissingExtra, UserError
 from foldgym.types import Json
 
@@ -22,13 +23,23 @@ RUN_FILE = "run.toml"
 
 def run_train(parser: argparse.ArgumentParser, words: list[str]) -> int:
     """Trains a run file, or continues a run folder."""
-    parser.usage = "foldgym train RUN.toml [key=value ...] [--resume DIR] [--json [FILE]]"
+    parser.usage = (
+        "foldgym train RUN.toml [key=value ...] [--resume DIR] [--processes N] [--json [FILE]]"
+    )
     parser.add_argument(
         "--resume",
         metavar="DIR",
         help="continue the run in DIR from its newest checkpoint; RUN.toml is then left out",
     )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        metavar="N",
+        help="shard the model over N processes of this machine (FSDP2); torchrun works too",
+    )
     args, run_file, overrides = _read(parser, words)
+    if args.processes is not None:
+        return start(["train", *_without(words, "--processes")], args.processes)
     if args.resume is None and run_file is None:
         raise UserError("no run file given: foldgym train RUN.toml, or --resume DIR")
     if args.resume is not None and run_file is not None:
@@ -43,12 +54,21 @@ def run_train(parser: argparse.ArgumentParser, words: list[str]) -> int:
         raise UserError(f"--resume {folder}: there is no run in it (no {RUN_FILE})")
     run = load(TrainRun, run_file or folder / RUN_FILE, overrides)
     trainers = _trainers("foldgym.trainers.train", "foldgym train")
+    crew = _trainers("foldgym.trainers.crew", "foldgym train")
+    if crew.rank():  # one of several processes, which does not talk
+        if run_file is None:
+            trainers.resume(folder, None, overrides)
+        else:
+            trainers.train(run)
+        crew.leave()
+        return 0
     with watching(run.train.steps, "training") as watch:
         if run_file is None:
             done = trainers.resume(folder, watch, overrides)
         else:
             done = trainers.train(run, watch)
     _report(args.json, done, trained=run)
+    crew.leave()
     return 0
 
 
@@ -66,6 +86,18 @@ def run_sft(parser: argparse.ArgumentParser, words: list[str]) -> int:
         trainers.sft(run, watch)
     _report(args.json, Path(run.output), trained=run)
     return 0
+
+
+def _without(words: list[str], option: str) -> list[str]:
+    """The words without an option and its value."""
+    kept: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word == option:
+            next(rest, None)
+        elif not word.startswith(f"{option}="):
+            kept.append(word)
+    return kept
 
 
 def _read(

@@ -1,13 +1,14 @@
-"""Several processes that learn as one: rank 0 plays and gives orders, all compute, each its share.
+"""Several processes that learn as one: rank 0 plays and gives orders, all compute their share.
 
-Weights, gradients and the optimiser's state are sharded (FSDP2); every optimiser step is that of one
-process over the whole batch, since the weights of its tokens sum to one and gradients are added, not
-averaged. Started by `foldgym train --processes N`, torchrun or `accelerate launch`.
+Weights, gradients and the optimiser's state are sharded (FSDP2). A step is that of one process over
+the whole batch: the weights of its tokens sum to one, so gradients are added and not averaged.
+Started by `foldgym train --processes N`, torchrun or `accelerate launch`.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -89,7 +90,9 @@ class Crew:
 
     def dismiss(self) -> None:
         """Rank 0 needs nobody any more."""
-        self.order(_STOP)
+        if not self.alone:
+            self.order(_STOP)
+            torch.distributed.barrier()
 
     def serve(self, learner: Any) -> None:
         """What every other rank does: whatever rank 0 calls, until it is done."""
@@ -98,6 +101,7 @@ class Crew:
             torch.distributed.broadcast_object_list(box, src=0)
             name, values = box[0]
             if name == _STOP:
+                torch.distributed.barrier()
                 return
             try:
                 getattr(learner, name)(*values)
@@ -126,6 +130,7 @@ class Crew:
         for module in scorer.modules():
             if isinstance(module, FSDPModule):
                 module.set_gradient_divide_factor(1.0)
+                module.set_force_sum_reduction_for_comms(True)  # gloo knows no other
 
     def whole(self, tree: Any) -> Any:
         """The same tables and lists with whole tensors in the place of shards; all ranks at once.
@@ -154,7 +159,7 @@ def sharded_like(p: Tensor, full: Tensor) -> Tensor:
 
 
 class Trainee:
-    """What a crew trains, in shards, and on rank 0 the policy `whole` that plays with its weights."""
+    """What a crew trains, in shards; on rank 0 the policy `whole` plays with its weights."""
 
     def __init__(self, crew: Crew, model: Any, whole: Any) -> None:
         self.model, self.whole = model, whole
@@ -182,6 +187,22 @@ class Bystander:
     """The policy of a rank that does not play."""
 
     version = 0
+
+
+def rank() -> int:
+    """The number of this process in its crew, 0 if it is alone."""
+    return int(os.environ.get("RANK", "0")) if os.environ.get("WORLD_SIZE", "1") != "1" else 0
+
+
+def leave() -> None:
+    """Ends this process if it is one of several, at once: exit code 0.
+
+    Threads of gloo that outlive the interpreter would now and then abort it on its way out.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def join(device: str) -> tuple[Crew, str]:

@@ -82,7 +82,7 @@ def read_logits(
     """Log-probs of `ids_N` and entropies [N] under a model's logits, which autograd keeps."""
     logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
     all_NV = torch.log_softmax(logits_NV / temperature, dim=-1)
-    logp_N = all_NV.gather(1, ids_N.unsqueeze(1)).squeeze(1)
+    logp_N = all_NV.gather(1, ids_N.unsqueeze(1)).squeeze(1).clone()  # FSDP hooks no views
     with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
         entropy_N = -(all_NV.exp() * all_NV).sum(-1)
     return logp_N, entropy_N

@@ -129,7 +129,8 @@ class TorchLearner:
             self.skipped += 1
             return {"skipped_updates": float(self.skipped)}
         limit = self.optim.microbatch_tokens
-        batch = self.columns.fill(batch, self.updates, self.policy.version, limit)
+        version = self.crew.gather(self.policy.version)[0]
+        batch = self.columns.fill(batch, self.updates, version, limit)
         before = self._weights() if self.columns.remembers else {}
         steps: list[dict[str, float]] = []
         for epoch in range(self.optim.epochs):

@@ -19,21 +19,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from foldgym.agents.engines.models import load_policy
+from foldgym.agents.engines.torch_engine import TorchPolicy
 from foldgym.agents.evaluate import evaluate, tasks
 from foldgym.agents.rollout import Rollout, Score, rollout
 from foldgym.config import Run, TrainRun, dump, load, plug
-from foldgym.errors import ConfigError, DataError
+from foldgym.errors import ConfigError, DataError, NotFinite
 from foldgym.memory import Store
 from foldgym.rewards import Rubric, make_rubric
 from foldgym.seeding import derive_seed
 from foldgym.trainers import checkpoint, compose
 from foldgym.trainers.answers import AnswerReader
 from foldgym.trainers.crediting import Crediting, imitating
+from foldgym.trainers.crew import Bystander, Crew, Trainee, join, rank
 from foldgym.trainers.desk import Aside, Desk, Inline
 from foldgym.trainers.feed import Feed, Taken
 from foldgym.trainers.judging import check_rewards, scored, unscored
@@ -55,6 +58,7 @@ from foldgym.trainers.wiring import (
     how_to_play,
     load_actor,
     load_aux,
+    load_weights,
     policy_folder,
     store_of,
     worlds,
@@ -205,6 +209,8 @@ def train(run: TrainRun, progress: Progress | None = None) -> Path:
     Raises `ConfigError` if the folder already holds a run, and any `UserError` of a wrong part
     before the folder is touched.
     """
+    if rank():
+        return follow(run)
     folder = new_folder(run)
     job = build(run, folder)
     write_run(run, folder)
@@ -222,6 +228,8 @@ def resume(folder: Path, progress: Progress | None = None, overrides: Sequence[s
         found = checkpoint.load(checkpoint.latest(folder / CHECKPOINTS))
     except checkpoint.NoCheckpoint:
         found = None
+    if rank():
+        return follow(run, found)
     job = build(run, folder, found)
     if overrides:
         write_run(run, folder)
@@ -232,6 +240,7 @@ def build(run: TrainRun, folder: Path, found: checkpoint.Checkpoint | None = Non
     """All parts of a run, in the state of the checkpoint if there is one."""
     compose.check(run)
     mix, held = worlds(run.envs, learning=True), worlds(run.envs, "val")
+    crew, run = _joined(run)
     algorithm, parts, replay = run.algorithm, compose.parts_of(run), compose.replay_of(run)
     scales(algorithm.aggregation, np.zeros(0), algorithm.norm)  # refuses a wrong pair now
     torch.manual_seed(derive_seed(run.seed, "torch"))
@@ -242,7 +251,7 @@ def build(run: TrainRun, folder: Path, found: checkpoint.Checkpoint | None = Non
     )
     rubric = make_rubric(run.reward)
     check_rewards(rubric)
-    learner = learner_of(parts, actor)
+    learner = learner_of(parts, actor.policy, crew, found)
     head = value_head(parts, learner) if "value" in parts.asks else None
     aux = None if run.aux is None else load_aux(run.aux, actor.renderer)
     how = how_to_play(run.rollout, run.memory, actor.renderer, mix.max_turns, run.scaffold, aux)
@@ -291,18 +300,43 @@ def build(run: TrainRun, folder: Path, found: checkpoint.Checkpoint | None = Non
     return job
 
 
-def learner_of(parts: compose.Parts, actor: Actor) -> TorchLearner:
+def follow(run: TrainRun, found: checkpoint.Checkpoint | None = None) -> Path:
+    """What a rank does that does not play: it learns as rank 0 says, until the run is over."""
+    compose.check(run)
+    crew, run = _joined(run)
+    crew.serve(learner_of(compose.parts_of(run), Bystander(), crew, found))
+    return Path(run.output)
+
+
+def _joined(run: TrainRun) -> tuple[Crew, TrainRun]:
+    """The crew of this process, and the run with the device that is its own."""
+    crew, device = join(run.policy.device)
+    policy = run.policy.model_copy(update={"device": device})
+    return crew, run.model_copy(update={"policy": policy})
+
+
+def learner_of(
+    parts: compose.Parts,
+    policy: TorchPolicy | Bystander,
+    crew: Crew | None = None,
+    found: checkpoint.Checkpoint | None = None,
+) -> TorchLearner:
     """The learner of a run file, with the policy that the run started from as the reference."""
     run, kl = parts.run, parts.run.algorithm.kl
+    trainee: Any = policy
+    if crew is not None and not crew.alone:
+        place = found and found.path
+        saved = load_weights(run.policy, run.lora, derive_seed(run.seed, "lora"), place)
+        trainee = Trainee(crew, saved.model, policy)
     steps = run.train.steps * run.optim.epochs * run.optim.minibatches
     reference = None
     if parts.needs_reference:
-        reference = model = actor.policy.model  # with adapters: its own base
+        reference = model = trainee.model  # with adapters: its own base
         if not run.lora.rank:
             first = load_policy(policy_folder(run.policy.path), model.device, model.dtype)
             reference = first.model.requires_grad_(False)
     return TorchLearner(
-        actor.policy,
+        trainee,
         imitating(parts.loss) if run.replay.use == "spear" else parts.loss,
         Optim(**run.optim.model_dump(), total=steps),
         temperature=run.rollout.temperature,
@@ -310,6 +344,7 @@ def learner_of(parts: compose.Parts, actor: Actor) -> TorchLearner:
         kl_coef=kl.coef,
         reference=reference,
         seed=derive_seed(run.seed, "learner"),
+        crew=crew,
         **compose.learner_options(parts),
     )
 
@@ -370,8 +405,13 @@ def _drive(job: Job, progress: Progress | None) -> Path:
         async with job.actor:
             await improve(job, progress)
 
+    crew = job.learner.crew
     try:
         asyncio.run(run())
+        crew.dismiss()
+    except NotFinite:  # everybody has it, and waits for what comes next
+        crew.dismiss()
+        raise
     finally:
         job.log.close()
     return job.folder

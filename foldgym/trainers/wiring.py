@@ -12,7 +12,7 @@ import torch
 
 from foldgym.agents.engines.behind import behind
 from foldgym.agents.engines.engine import ENGINES, Engine, Trainee
-from foldgym.agents.engines.models import load_policy, write_policy
+from foldgym.agents.engines.models import SavedPolicy, load_policy, write_policy
 from foldgym.agents.engines.rendering import choose_renderer
 from foldgym.agents.engines.tokenizer import Tokenizer
 from foldgym.agents.engines.torch_engine import TorchPolicy
@@ -178,12 +178,32 @@ def load_actor(
     seed: int = 0,
     found: Path | None = None,
 ) -> Actor:
+    """Loads what `load_weights` does as a policy.
+
+    Says on stderr which renderer it took where neither the section nor the folder names one.
+    Raises `CheckpointError`, or `UnknownName` or `ConfigError` for the renderer.
+    """
+    saved = load_weights(section, lora, seed, found)
+    name = section.renderer if section.renderer != "auto" else saved.renderer or "auto"
+    try:
+        chosen = choose_renderer(name, saved.tokenizer, saved.model.config.model_type)
+    except ConfigError as problem:
+        raise ConfigError(f"policy.renderer: {section.path}: {problem}") from None
+    if name == "auto":
+        note(f"{section.path} names no renderer: took {chosen.name}, because {chosen.why}")
+    return make_actor(saved.model, saved.tokenizer, chosen.name, section.batching)
+
+
+def load_weights(
+    section: PolicySection,
+    lora: LoraSection | None = None,
+    seed: int = 0,
+    found: Path | None = None,
+) -> SavedPolicy:
     """Loads a policy folder, or the newest checkpoint of a run folder.
 
     With `lora` it gets adapters, new ones by `seed`. `found` is the checkpoint of a resumed run,
-    from which the weights, or the adapters on their base, come instead. Says on stderr which
-    renderer it took where neither the section nor the folder names one. Raises `CheckpointError`,
-    or `UnknownName` or `ConfigError` for the renderer.
+    from which the weights, or the adapters on their base, come instead. Raises `CheckpointError`.
     """
     if section.threads:
         torch.set_num_threads(section.threads)
@@ -195,14 +215,7 @@ def load_actor(
         adapt(saved.model, lora, seed, base, found)
     else:
         saved = load_policy(unadapted(folder) if found else folder, section.device, dtype)
-    name = section.renderer if section.renderer != "auto" else saved.renderer or "auto"
-    try:
-        chosen = choose_renderer(name, saved.tokenizer, saved.model.config.model_type)
-    except ConfigError as problem:
-        raise ConfigError(f"policy.renderer: {section.path}: {problem}") from None
-    if name == "auto":
-        note(f"{section.path} names no renderer: took {chosen.name}, because {chosen.why}")
-    return make_actor(saved.model, saved.tokenizer, chosen.name, section.batching)
+    return saved
 
 
 def engaged(actor: Actor, run: TrainRun, folder: Path) -> Actor:
