@@ -120,7 +120,7 @@ class Reader:
     def scores(self, batch: Batch, max_tokens: int) -> tuple[Floats, Floats]:
         """Log-probs and entropies [B, T] at the trained tokens, 0 elsewhere."""
         logp_BT, entropy_BT = np.zeros(batch.ids_BT.shape), np.zeros(batch.ids_BT.shape)
-        trained = batch.weight_BT.any(1)
+        trained = (batch.weight_BT != 0).sum(1)
         parts = [rows for rows in self.parts(batch, max_tokens) if trained[rows].any()]
         for rows, counts in self.crew.mine(parts):
             part = take(batch, rows)
