@@ -220,12 +220,14 @@ def plain(tokenizer: Any) -> Any:
 
 
 def _marked(message: Message, marks: Iterator[str]) -> Message:
-    """A message as text, a mark for each picture."""
-    parts = (message.content,) if isinstance(message.content, str) else message.content
-    texts = [
-        next(marks) if isinstance(part, Image) else part.replace(_MARK, "\ufffd") for part in parts
-    ]
-    return replace(message, content="".join(texts))
+    """A message with a mark for each picture; parts stay parts, which some templates look at."""
+    if isinstance(message.content, str):
+        return replace(message, content=message.content.replace(_MARK, "\ufffd"))
+    parts = (
+        next(marks) if isinstance(part, Image) else part.replace(_MARK, "\ufffd")
+        for part in message.content
+    )
+    return replace(message, content=tuple(parts))
 
 
 def images_of(messages: Sequence[Message]) -> list[Image]:

@@ -131,9 +131,17 @@ def _rows(
                 raise NotFinite(f"{where}: the sampled id at {bad[0]} has no finite {name}")
         share_T = np.where(trained_T, weigh(segment) if weigh else 1.0, context_weight)
         share_T[0] = 0.0
+        for picture in segment.pictures:  # nobody has to foretell a placeholder
+            share_T[picture.at : _past(segment, picture.at)] = 0.0
         masked_T = credit_T if credit is None else np.where(trained_T, credit_T, 0.0)
         rows.append(_Row(segment, turn_T, share_T, masked_T, number, group))
     return rows
+
+
+def _past(segment: Segment, at: int) -> int:
+    """Where the run of equal ids that begins at `at` is over."""
+    ids = segment.token_ids
+    return next((end for end in range(at, len(ids)) if ids[end] != ids[at]), len(ids))
 
 
 def _stack(rows: list[_Row], scale_N: Floats, names: tuple[str, ...]) -> Batch:

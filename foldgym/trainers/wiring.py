@@ -232,6 +232,11 @@ def engaged(actor: Actor, run: TrainRun, folder: Path) -> Actor:
         run.policy.dtype,
         run.policy.device,
     )
+    if run.engine.use == "vllm" and format_of(actor.policy.model) is not None:
+        raise ConfigError(
+            f'engine.use: "{run.engine.use}" is asked with token ids alone, and the policy '
+            f'{run.policy.path} sees pictures; use "torch"'
+        )
     make = plug("engine", run.engine, ENGINES, "engine")
     if run.train.ahead and run.engine.use == "torch":
         make = behind

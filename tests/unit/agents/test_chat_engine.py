@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from chat_server import Table, endpoint, said
 
+from foldgym.agents.conversation import Limits
 from foldgym.agents.engines.chat import ChatPolicy, chat_policy
 from foldgym.agents.engines.chat_cassette import NotRecorded, Recording, Replay
 from foldgym.agents.engines.chat_errors import (
@@ -29,15 +30,15 @@ from foldgym.agents.engines.chat_pace import Pace, retry_after, wait_before
 from foldgym.agents.engines.chat_renderer import ChatRenderer
 from foldgym.agents.engines.chat_transport import OpenAITransport
 from foldgym.agents.rollout import Rollout, rollout
-from foldgym.config import ChatSection
+from foldgym.config import ChatSection, parse_memory, plug
 from foldgym.envs.base import ToolEnv
 from foldgym.envs.worker import open_worker
 from foldgym.errors import ConfigError, DataError, UserError
-from foldgym.memory import FullHistory
+from foldgym.memory import MEMORIES, FullHistory
 from foldgym.rewards import make_rubric
 from foldgym.seeding import generator
 from foldgym.tools import tool
-from foldgym.types import Completion, Finish, Message, Prompt, Request, Sampling, Stop
+from foldgym.types import Budget, Completion, Finish, Message, Prompt, Request, Sampling, Stop
 
 SAMPLING = Sampling(0.0, 50)
 PROMPT = Prompt((1, 2, 3), (Message("user", "hello"),))
@@ -403,6 +404,46 @@ def test_an_episode_over_http(protocol: Any) -> None:
             assert two["messages"][2]["tool_call_id"] == "id-1"
         assert policy.accounts.requests == 16
         assert not any(json.dumps(request).count("sk-") for request in server.requests)
+
+
+@pytest.mark.parametrize("protocol", ["native", "text"])
+def test_whatever_a_memory_shows_calls_and_results_stay_paired(protocol: Any) -> None:
+    rounds = 0
+
+    class Strict:
+        """Refuses what real endpoints refuse."""
+
+        async def send(self, request: Mapping[str, Any]) -> Table:
+            nonlocal rounds
+            rounds += 1
+            waiting: list[str] = []
+            for message in request["messages"]:
+                if message["role"] == "tool":
+                    waiting.remove(message["tool_call_id"])
+                    continue
+                assert not waiting
+                waiting = [call["id"] for call in message.get("tool_calls", ())]
+            assert not waiting
+            calls = [("look", "{}", f"id-{rounds}"), ("look", "{}", "again")]
+            return said("well", *calls) if "tools" in request and rounds % 3 else said("a note")
+
+    policy = ChatPolicy("tiny", Strict(), ChatSection(protocol=protocol))
+    for name in MEMORIES:
+        before = rounds
+        how = Rollout(
+            ChatRenderer(protocol),
+            plug("memory", parse_memory(name, {}), MEMORIES, "memory"),
+            Sampling(0.0, 64),
+            Budget(800, 64),
+            Limits(6),
+            retries=0,
+            aux=policy,
+        )
+        requests, world = [Request("doors", 3, 1)], lambda request: open_worker(Doors, "inline")
+        play = rollout(requests, world, policy, how, 1, make_rubric().score)
+        (group,) = asyncio.run(play)
+        assert not group.failures, (name, group.failures[0].error)
+        assert rounds > before + 1, name
 
 
 def test_a_conversation_that_is_too_long_stops_and_is_measured() -> None:

@@ -161,6 +161,17 @@ def test_one_update_moves_the_towers_and_comes_out_the_same_in_micro_batches() -
         assert seen[0][name] == pytest.approx(seen[1][name], rel=1e-4), name
 
 
+def test_cloning_with_context_weight_foretells_no_placeholder() -> None:
+    actor = the_actor()
+    form = format_of(actor.policy.model)
+    assert form is not None
+    batch = make_batch(play(actor, n=1), context_weight=0.5)
+    assert any(batch.pictures)
+    context_BT = batch.turn_BT < 0
+    assert batch.weight_BT[context_BT & (batch.ids_BT == form.end)].min() > 0
+    assert batch.weight_BT[context_BT & (batch.ids_BT == form.pad)].max() == 0
+
+
 def test_a_sampled_placeholder_is_no_picture_and_does_no_harm() -> None:
     actor = the_actor()
     form = format_of(actor.policy.model)
