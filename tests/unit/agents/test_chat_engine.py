@@ -439,8 +439,14 @@ def test_whatever_a_memory_shows_calls_and_results_stay_paired(protocol: Any) ->
             retries=0,
             aux=policy,
         )
-        requests, world = [Request("doors", 3, 1)], lambda request: open_worker(Doors, "inline")
-        play = rollout(requests, world, policy, how, 1, make_rubric().score)
+        play = rollout(
+            [Request("doors", 3, 1)],
+            lambda request: open_worker(Doors, "inline"),
+            policy,
+            how,
+            1,
+            make_rubric().score,
+        )
         (group,) = asyncio.run(play)
         assert not group.failures, (name, group.failures[0].error)
         assert rounds > before + 1, name
