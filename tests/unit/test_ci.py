@@ -35,7 +35,7 @@ def test_ci_runs_the_tests_and_requires_docker_a_browser_and_vllm() -> None:
     text = (ROOT / ".ci/run").read_text(encoding="utf-8")
     assert "FOLDGYM_REQUIRE=docker,browser,vllm make test" in text
     assert "make vllm &" in text
-    assert text.index("wait \"$vllm\"") < text.index("make test")
+    assert text.index('wait "$vllm"') < text.index("make test")
     assert os.access(ROOT / ".ci/run", os.X_OK)
     subprocess.run(["bash", "-n", str(ROOT / ".ci/run")], check=True)
 
