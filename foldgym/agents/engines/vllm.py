@@ -20,8 +20,9 @@ from dataclasses import dataclass, replace
 
 from foldgym.agents.engines.engine import Engine, Trainee
 from foldgym.agents.engines.vllm_check import Probe
-from foldgym.agents.engines.vllm_client import Client, Said, Unreachable
+from foldgym.agents.engines.vllm_client import Calls, Client, Said, Unreachable
 from foldgym.agents.engines.vllm_options import Options
+from foldgym.agents.engines.vllm_resident import Resident
 from foldgym.agents.engines.vllm_server import Server
 from foldgym.agents.engines.vllm_weights import renew
 from foldgym.errors import Bug, ConfigError, EngineDown, EngineError
@@ -36,7 +37,7 @@ _ALIVE_SECONDS = 20.0  # for one id, from a server that is suspected dead
 class _Node:
     """One server. `lives` counts its starts, `sessions` those that ask it."""
 
-    client: Client
+    client: Calls
     server: Server | None = None
     lives: int = 0
     sessions: int = 0
@@ -52,7 +53,8 @@ class VllmEngine:
         self.room: float = trainee.policy.max_positions
         self.restarts = 0
         self._folder = options.folder(trainee)
-        self.server = None if options.urls else options.server(trainee, self._folder)
+        away = options.urls or options.colocated
+        self.server = None if away else options.server(trainee, self._folder)
         self.nodes: list[_Node] = []
         self._calls: set[asyncio.Task[Said]] = set()
         self._mending = asyncio.Lock()
@@ -82,6 +84,10 @@ class VllmEngine:
             if self.server is not None:
                 await self.server.start(options.start_seconds)
                 self.nodes = [_Node(Client(self.server.url, options.timeout), self.server)]
+            if options.colocated:
+                resident = Resident(*options.settings(self.trainee, self._folder))
+                self.nodes = [_Node(resident)]
+                await resident.start()
             lengths = [await node.client.length() for node in self.nodes]
             self.room = min([self.trainee.policy.max_positions, *(n for n in lengths if n > 0)])
             if options.urls:
@@ -218,6 +224,8 @@ class VllmEngine:
                 f"vLLM failed {self.restarts + 1} times, and engine.restarts is "
                 f"{self.options.restarts}{last}"
             )
+        if self.options.colocated:
+            raise EngineDown("vLLM in this process failed, and cannot be started again in it")
         self.restarts += 1
         node.lives += 1
         if node.server is not None:
@@ -337,6 +345,7 @@ def vllm(
     tensor_parallel: int | None = None,
     max_model_len: int | None = None,
     eager: bool | None = None,
+    colocated: bool = False,
     sleep: bool = False,
     args: list[str] | None = None,
     env: dict[str, str] | None = None,
@@ -356,6 +365,7 @@ def vllm(
         tensor_parallel,
         max_model_len,
         eager,
+        colocated,
         sleep,
         args,
         env,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from foldgym.agents.engines.engine import Trainee
-from foldgym.agents.engines.vllm_client import Client
+from foldgym.agents.engines.vllm_client import Calls
 from foldgym.errors import WeightsDiffer
 from foldgym.seeding import generator
 from foldgym.types import Ids, Sampling
@@ -37,7 +37,7 @@ class Probe:
         self._before = self._own
         [self._own] = self.trainee.policy.score([(self.ids[:1], self.ids[1:])])
 
-    async def first(self, clients: Sequence[Client]) -> None:
+    async def first(self, clients: Sequence[Calls]) -> None:
         """The comparison before anything was pushed, of sampled ids too. Raises `WeightsDiffer`."""
         await self.compare(clients)
         prompt, sampling = self.ids[:8], Sampling(_TEMPERATURE, 8)
@@ -53,7 +53,7 @@ class Probe:
                     "--logprobs-mode processed_logprobs"
                 )
 
-    async def compare(self, clients: Sequence[Client]) -> None:
+    async def compare(self, clients: Sequence[Calls]) -> None:
         """The comparison after a push. Raises `WeightsDiffer`."""
         own, before = self._own, self._before
         worst, highest = 0.0, 0.0

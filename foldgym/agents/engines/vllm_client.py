@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
@@ -26,6 +26,25 @@ class Said:
 
 class Unreachable(EngineError):
     """The server did not answer, or with an error of its own: it may be dead."""
+
+
+class Calls(Protocol):
+    """What an engine asks of a vLLM, in another process or in this one."""
+
+    url: str
+
+    async def complete(  # noqa: D102
+        self, prompt: Ids, sampling: Sampling, stop_ids: Ids, seed: int, seconds: float = 0.0
+    ) -> Said: ...
+    async def read(self, ids: Ids) -> tuple[float, ...]: ...  # noqa: D102
+    async def pause(self) -> None: ...  # noqa: D102
+    async def load(self, folder: str = "") -> None: ...  # noqa: D102
+    async def resume(self) -> None: ...  # noqa: D102
+    async def sleep(self) -> None: ...  # noqa: D102
+    async def wake(self, part: str) -> None: ...  # noqa: D102
+    async def length(self) -> int: ...  # noqa: D102
+    async def answers(self, prompt: Ids, seconds: float) -> bool: ...  # noqa: D102
+    async def close(self) -> None: ...  # noqa: D102
 
 
 class Client:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from foldgym.agents.engines.engine import Trainee
 from foldgym.agents.engines.vllm_python import find_python
@@ -31,6 +33,7 @@ class Options:
     tensor_parallel: int | None = None
     max_model_len: int | None = None
     eager: bool | None = None
+    colocated: bool = False
     sleep: bool = False
     args: list[str] | None = None
     env: dict[str, str] | None = None
@@ -58,6 +61,11 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"engine.{name}: {value!r} must be at least {least}")
+        if self.colocated and importlib.util.find_spec("vllm") is None:
+            raise ConfigError(
+                "engine.colocated: vLLM must be installed beside foldgym for that, and this Python "
+                "has none: pip install 'foldgym[vllm]', or leave engine.colocated out"
+            )
         if self.url == []:
             raise ConfigError("engine.url: an empty list; name a server, or leave it out")
 
@@ -65,7 +73,10 @@ class Options:
         if self.url is not None:
             for name in (*_STARTING, "gpu_memory_utilization", "kv_cache_gib"):
                 yield name, "engine.url names servers that already run"
-        elif trainee.device == "cpu":
+        if self.colocated:
+            for name in ("url", "python", "gpus", "args", "tensor_parallel"):
+                yield name, "engine.colocated is true: vLLM runs in this process"
+        if trainee.device == "cpu":
             for name in _ON_GPU:
                 yield name, 'policy.device is "cpu"'
         else:
@@ -90,6 +101,34 @@ class Options:
         python = find_python(self.python or "")
         return Server(python, weights.absolute(), trainee.folder, flags, self._variables(trainee))
 
+    def settings(self, trainee: Trainee, weights: Path) -> tuple[dict[str, Any], dict[str, str]]:
+        """Arguments of vLLM's `LLM`, and variables of its environment."""
+        settings: dict[str, Any] = {
+            "model": str(weights.absolute()),
+            "dtype": trainee.dtype,
+            "logprobs_mode": "processed_logprobs",
+            "max_logprobs": 1,
+            "generation_config": "vllm",
+            "enable_prefix_caching": True,
+            "enforce_eager": self._eager(trainee),
+        }
+        if (length := self._length(trainee)) is not None:
+            settings["max_model_len"] = length
+        if self.gpu_memory_utilization is not None:
+            settings["gpu_memory_utilization"] = self.gpu_memory_utilization
+        if self.sleep and trainee.device != "cpu":
+            settings["enable_sleep_mode"] = True
+        return settings, {**self._variables(trainee)}
+
+    def _eager(self, trainee: Trainee) -> bool:
+        return trainee.device == "cpu" if self.eager is None else self.eager
+
+    def _length(self, trainee: Trainee) -> int | None:
+        if self.max_model_len is not None:
+            return self.max_model_len
+        most = trainee.policy.max_positions
+        return int(most) if math.isfinite(most) else None
+
     def _flags(self, trainee: Trainee) -> list[str]:
         flags = {
             "--dtype": trainee.dtype,
@@ -98,17 +137,15 @@ class Options:
             "--generation-config": "vllm",
             "--uvicorn-log-level": "warning",
         }
-        if self.max_model_len is not None:
-            flags["--max-model-len"] = str(self.max_model_len)
-        elif math.isfinite(trainee.policy.max_positions):
-            flags["--max-model-len"] = str(int(trainee.policy.max_positions))
+        if (length := self._length(trainee)) is not None:
+            flags["--max-model-len"] = str(length)
         if self.gpu_memory_utilization is not None:
             flags["--gpu-memory-utilization"] = str(self.gpu_memory_utilization)
         if self.tensor_parallel is not None:
             flags["--tensor-parallel-size"] = str(self.tensor_parallel)
         words = [word for pair in flags.items() for word in pair]
         words += ["--enable-prefix-caching", "--disable-log-stats"]
-        if trainee.device == "cpu" if self.eager is None else self.eager:
+        if self._eager(trainee):
             words.append("--enforce-eager")
         if self.sleep and trainee.device != "cpu":
             words.append("--enable-sleep-mode")

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -400,6 +401,12 @@ def test_a_run_that_is_killed_leaves_no_server(tmp_path, python):
         ({"gpus": "0"}, r'engine\.gpus: has no effect: policy\.device is "cpu"'),
         ({"gpu_memory_utilization": 0.4}, r"engine\.gpu_memory_utilization: has no effect"),
         ({"restarts": -1}, r"engine\.restarts: -1 must be at least 0"),
+        pytest.param(
+            {"colocated": True},
+            r"engine\.colocated: vLLM must be installed beside foldgym",
+            marks=pytest.mark.skipif(find_spec("vllm") is not None, reason="it is"),
+        ),
+        ({"colocated": True, "url": "u"}, r"engine\.url: has no effect: engine\.colocated is true"),
         ({"python": "/nowhere/python"}, r"engine\.python: /nowhere/python is no program"),
     ],
 )

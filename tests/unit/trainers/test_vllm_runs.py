@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
+import os
+import subprocess
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -15,11 +18,13 @@ from typing import Any
 
 import pytest
 import torch
+import vllm_resident_play
 
 from foldgym.agents.engines.engine import Trainee
 from foldgym.agents.engines.models import init_model, save_policy
 from foldgym.agents.engines.tokenizer import train_tokenizer
 from foldgym.agents.engines.vllm import VllmEngine, vllm
+from foldgym.agents.engines.vllm_python import find_python
 from foldgym.cli.main import main
 from foldgym.config import PolicySection
 from foldgym.records import JsonlReader, RecordReader
@@ -189,14 +194,17 @@ def load_state(actor: Actor) -> Any:
     return load_actor(PolicySection(path=str(folder / "copy"))).policy
 
 
-def test_stops_seeds_and_greedy(policy, server, tmp_path):
-    actor, engine = engine_of(policy, tmp_path, url=server)
+def test_stops_seeds_and_greedy_after_a_rest(policy, server, tmp_path):
+    actor, engine = engine_of(policy, tmp_path, url=server, sleep=True)
     end = actor.renderer.stop_ids[0]
     decode = actor.tokenizer.decode
 
     async def live() -> None:
         await engine.start()
         try:
+            await engine.rest()
+            shake(actor, 5)
+            assert (await engine.publish())["push_gap_max"] < 1e-4
             prompt = Prompt((9, 10, 11))
             first, again, other = [
                 await talk(engine, seed, prompt, Sampling(1.0, 40)) for seed in (5, 5, 6)
@@ -219,3 +227,21 @@ def test_stops_seeds_and_greedy(policy, server, tmp_path):
             await engine.stop()
 
     asyncio.run(live())
+
+
+def test_vllm_in_the_process_of_the_policy_itself(policy, tmp_path):
+    """One GPU in turn; here a CPU, in the interpreter that has vLLM."""
+    root = Path(__file__).parents[3]
+    command = [find_python(), vllm_resident_play.__file__, str(policy), str(tmp_path / "engine")]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(root), "HF_HUB_OFFLINE": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["gap"] < 1e-4
+    assert found["push_gap"] < 1e-4
+    assert found["mixed"] > 0
+    assert (found["same"], found["version"]) == (True, 2)
