@@ -60,6 +60,8 @@ def examine() -> list[Finding]:
         _package("torch", (2, 4), "sampling and training", _extra("train")),
         _package("transformers", (4, 51), "sampling and training", _extra("train")),
         _package("matplotlib", (3, 8), "the learning curve", _extra("train")),
+        _package("openai", (2,), "playing chat APIs", _extra("api")),
+        _package("pillow", (10,), "pictures for models that see", _extra("browser")),
         _package("tantivy", (0, 26), "search in large corpora", _extra("search")),
         _package("usearch", (2, 16), "search by vectors", _extra("search")),
         _package("sentence-transformers", (3,), "search by vectors", _extra("search-models")),

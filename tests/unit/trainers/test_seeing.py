@@ -6,6 +6,7 @@ import asyncio
 import math
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,21 +14,26 @@ import pytest
 import torch
 from seeing import picture, seeing_model, tokenizer
 
+from foldgym.agents.engines.models import load_policy, save_policy
 from foldgym.agents.engines.vision import format_of
 from foldgym.agents.pictures import runs
 from foldgym.agents.rollout import Rollout, rollout
+from foldgym.config import TrainRun, parse
 from foldgym.envs.base import ToolEnv
 from foldgym.envs.worker import open_worker
 from foldgym.errors import ConfigError
 from foldgym.memory import FullHistory
+from foldgym.records import JsonlReader, RecordReader
 from foldgym.rewards import make_rubric
 from foldgym.trainers.advantages import grpo
 from foldgym.trainers.batch import make_batch, split, take
+from foldgym.trainers.checkpoint import latest
 from foldgym.trainers.layout import Padded, layout_of
 from foldgym.trainers.learner import TorchLearner
 from foldgym.trainers.losses import ppo_clip
 from foldgym.trainers.optim import Optim
 from foldgym.trainers.reading import Reader
+from foldgym.trainers.train import resume, train
 from foldgym.trainers.wiring import Actor, make_actor
 from foldgym.types import Batch, Budget, Group, Message, Picture, Prompt, Request, Sampling, Step
 
@@ -206,3 +212,67 @@ def test_what_does_not_go_with_pictures_says_so() -> None:
         layout_of("packed", actor.policy.model)
     with pytest.raises(ConfigError, match="odd rows do not go with a model that sees"):
         Reader(actor.policy.model, 1.0, Odd())
+
+
+WORLD = """
+import io
+import random
+
+from PIL import Image as Pillow
+
+from foldgym import ToolEnv
+from foldgym.types import Image, Message
+
+
+class Dots(ToolEnv):
+    max_turns = 2
+
+    def setup(self, rng):
+        file = io.BytesIO()
+        Pillow.frombytes("RGB", (16, 16), rng.randbytes(768)).save(file, "PNG")
+        return Message("user", ("look", Image(file.getvalue()), "what is it ?"))
+
+    def respond(self, message):
+        self.finish(float(len(message.text) % 2))
+        return "right"
+"""
+
+
+def test_a_run_on_pictures_is_written_down_and_resumed(tmp_path: Path) -> None:
+    (tmp_path / "dots.py").write_text(WORLD)
+    model = seeing_model()
+    save_policy(tmp_path / "policy", model, tokenizer(), "compact")
+    text = f"""
+        output = "{tmp_path}/run"
+        [policy]
+        path = "{tmp_path}/policy"
+        threads = 1
+        [[envs]]
+        name = "{tmp_path}/dots.py:Dots"
+        isolation = "inline"
+        [rollout]
+        max_tokens = 6
+        [train]
+        steps = 2
+        groups = 2
+        group_size = 3
+        checkpoint_every = 1
+    """
+    run = parse(TrainRun, text, ["train.steps=1"])
+    folder = train(run)
+    resume(folder, overrides=["train.steps=2"])
+    records = [record.trajectory for record in RecordReader(folder / "trajectories.jsonl")]
+    assert len(records) == 12
+    assert all(len(segment.pictures) == 1 for t in records for segment in t.segments)
+    lines = list(JsonlReader(folder / "metrics.jsonl"))
+    assert [line["step"] for line in lines] == [1, 2]
+    assert max(line["logprob_gap_max"] for line in lines) < 1e-4
+    whole = train(parse(TrainRun, text, [f"output={tmp_path}/whole"]))
+    ends = [
+        load_policy(latest(each / "checkpoints")).model.state_dict() for each in (folder, whole)
+    ]
+    assert all(torch.equal(x, ends[1][name]) for name, x in ends[0].items())
+    assert format_of(load_policy(latest(folder / "checkpoints")).model) == format_of(model)
+    vllm = parse(TrainRun, text, [f"output={tmp_path}/other", "engine.use=vllm"])
+    with pytest.raises(ConfigError, match="sees pictures"):
+        train(vllm)
