@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from foldgym.trainers.forest import Forest, Strip
 
@@ -110,27 +111,35 @@ def attend(
         return functional.scaled_dot_product_attention(query, key, value, scale=scale)
     sizes = [strip.own[1] - strip.own[0] for strip in attn_mask.strips]
     query_S, key_S, value_S = (x.split(sizes, dim=-2) for x in (query, key, value))
-    out: list[Tensor] = []
-    for n, look in enumerate(attn_mask.looks):
+
+    def strip(n: int) -> Tensor:
+        look = attn_mask.looks[n]
         seen_key, seen_value = (
             torch.cat([*(part[m][..., a:b, :] for m, a, b in look.pieces), part[n]], dim=-2)
             if look.pieces
             else part[n]
             for part in (key_S, value_S)
         )
-        out.append(
-            functional.scaled_dot_product_attention(
-                query_S[n],
-                seen_key,
-                seen_value,
-                attn_mask=look.mask,
-                dropout_p=dropout_p,
-                is_causal=look.causal,
-                scale=scale,
-                enable_gqa=enable_gqa,
-            )
+        return functional.scaled_dot_product_attention(
+            query_S[n],
+            seen_key,
+            seen_value,
+            attn_mask=look.mask,
+            dropout_p=dropout_p,
+            is_causal=look.causal,
+            scale=scale,
+            enable_gqa=enable_gqa,
         )
-    return torch.cat(out, dim=-2)
+
+    def kept_short(n: int) -> Tensor:
+        """Autograd keeps a copy of what is above; where that is long, the strip runs again."""
+        above = sum(b - a for _, a, b in attn_mask.looks[n].pieces)
+        if above <= sizes[n] or not torch.is_grad_enabled():
+            return strip(n)
+        again: Any = checkpoint(strip, n, use_reentrant=False, preserve_rng_state=False)
+        return again
+
+    return torch.cat([kept_short(n) for n in range(len(sizes))], dim=-2)
 
 
 def _look(strip: Strip, number: dict[int, int], window: int, device: Any) -> _Look:
