@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,7 @@ CASES = {
     "plain": ("float32", 0, OPTIM),
     "bf16": ("bfloat16", 0, OPTIM),
     "lora": ("float32", 4, OPTIM),
+    "shared": ("float32", 0, replace(OPTIM, layout="shared", checkpointing=True)),
 }
 
 

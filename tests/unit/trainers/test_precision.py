@@ -131,8 +131,9 @@ def test_an_optimiser_elsewhere_takes_the_same_steps(by_hand, more):
         assert master.data_ptr() != b.data_ptr()  # a buffer of its own
 
 
-def test_activations_computed_again_change_nothing(by_hand):
-    batch = batch_of(by_hand)
+@pytest.mark.parametrize("layout", ["padded", "packed", "shared"])
+def test_activations_computed_again_change_nothing(by_hand, layout):
+    batch, optim = batch_of(by_hand), replace(PLAIN, layout=layout)
     kept, again = by_hand.tiny(), by_hand.tiny()
     calls = 0
 
@@ -141,8 +142,8 @@ def test_activations_computed_again_change_nothing(by_hand):
         calls += 1
 
     again.model.model.layers[0].mlp.gate_proj.register_forward_hook(count)
-    first = TorchLearner(kept, ppo_clip, PLAIN)
-    second = TorchLearner(again, ppo_clip, replace(PLAIN, checkpointing=True))
+    first = TorchLearner(kept, ppo_clip, optim)
+    second = TorchLearner(again, ppo_clip, replace(optim, checkpointing=True))
     calls = 0
     assert first.update(batch) == second.update(batch)
     assert calls == 2  # forward, and once more on the way back
