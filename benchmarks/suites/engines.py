@@ -135,6 +135,7 @@ def run(folder: Path, policy: Path, engine: str, seed: int) -> Found:
         "push_gap_mean": max(row.get("push_gap_mean", 0.0) for row in rows),
         "rollout_seconds": median("rollout"),
         "update_seconds": median("update"),
+        "publish_seconds": median("publish"),
         "restarts": rows[-1].get("engine_restarts", 0.0),
     }
 
