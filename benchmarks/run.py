@@ -23,7 +23,7 @@ from foldgym.console import note, table
 HERE = Path(__file__).parent
 SUITES = (
     *("envs", "rollout", "engine", "memory", "gains", "install", "estimators", "credit"),
-    *("household", "search", "shop", "sandboxes", "miniwob", "asynchronous", "packing"),
+    *("household", "search", "shop", "sandboxes", "miniwob", "asynchronous", "packing", "drift"),
 )
 
 

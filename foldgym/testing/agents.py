@@ -42,7 +42,10 @@ WORLD = "foldgym/KeyDoor-v0"
 
 
 def check_memory(
-    make: Callable[[], Memory], seeds: Sequence[int] = range(10), world: str = WORLD
+    make: Callable[[], Memory],
+    seeds: Sequence[int] = range(10),
+    world: str = WORLD,
+    renderer: Renderer | None = None,
 ) -> list[Finding]:
     """Every promise that a memory breaks; an empty list means that it keeps them all.
 
@@ -50,26 +53,28 @@ def check_memory(
     is trained once and in its context, what an auxiliary policy says never, contexts stay within
     the budget, `view` is pure and shows no answer without the call it answers, `rewrites = False`
     is kept, and a new memory told the same log shows the same views. What one episode proposes to
-    the store the next one reads.
+    the store the next one reads. `renderer` is by default our smallest one over bytes.
     """
     store = Store()
     findings: list[Finding] = []
     for seed in seeds:
-        problems = _episode(make, seed, world, store)
+        problems = _episode(make, seed, world, store, renderer)
         findings += [Finding("memory", f"seed {seed}: {what}") for what in problems]
     return findings
 
 
-def _episode(make: Callable[[], Memory], seed: int, world: str, store: Store) -> Iterator[str]:
+def _episode(
+    make: Callable[[], Memory], seed: int, world: str, store: Store, written: Renderer | None
+) -> Iterator[str]:
     memories: list[Recorded] = []
 
     def recorded() -> Recorded:
         memories.append(Recorded(make()))
         return memories[-1]
 
-    renderer = CompactRenderer(ByteTokenizer())
+    renderer = written or CompactRenderer(ByteTokenizer())
     policy, aux = HashPolicy(renderer), HashPolicy(renderer)
-    budget = Budget(max_context=1500, reserve=120, soft=0.4)
+    budget = Budget(max_context=1500 if written is None else 4000, reserve=120, soft=0.4)
     how = Rollout(
         renderer,
         recorded,

@@ -68,8 +68,9 @@ def _differs(renderer: Renderer, tokenizer: Tokenizer) -> str:
         return ""
     template = ChatTemplate(tokenizer.template, tokenizer.settings)
     wanted = template(_PROBE)
-    ours = tokenizer.decode((*renderer.open(_PROBE, ()), *renderer.header()))
-    if _undated(wanted) != _undated(ours):
+    ids = (*renderer.open(_PROBE, ()), *renderer.header())
+    ours = tokenizer.decode(ids)
+    if ids != tokenizer.encode_rendered(wanted) and _undated(wanted) != _undated(ours):
         return f"the template renders {wanted!r}, it {ours!r}"
     return ""
 

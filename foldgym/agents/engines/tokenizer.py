@@ -60,6 +60,9 @@ class Tokenizer:
             if token.special
         }
         self._names = {number: name for name, number in self._controls.items()}
+        self.swallowing = frozenset(
+            number for number, token in backend.get_added_tokens_decoder().items() if token.rstrip
+        )
         self._known: dict[str, Ids] = {}
         for name in self._controls:
             found = self._names.keys() & set(self.encode(f"a{name}b {name}"))
@@ -100,6 +103,14 @@ class Tokenizer:
             self._known.clear()
         self._known[text] = ids
         return ids
+
+    def encode_rendered(self, text: str) -> Ids:
+        """Ids of a text in which control names are meant: a rendered template, no one's words."""
+        self._backend.encode_special_tokens = False
+        try:
+            return tuple(self._backend.encode(text, add_special_tokens=False).ids)
+        finally:
+            self._backend.encode_special_tokens = True
 
     def spans(self, text: str) -> tuple[tuple[int, int], ...]:
         """Per id of `encode(text)`, the characters `text[start:end]` that it stands for.

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from foldgym.agents.renderers.base import Piece, Plain, Seam, Tokenizer, When, body, weave
 from foldgym.errors import FoldgymError
@@ -20,6 +21,14 @@ from foldgym.types import Ids, Image, Json, Message, Role, Tool
 
 THINK, THINK_END = Mark("<think>"), Mark("</think>")
 _THOUGHT = re.compile(r"\A\s*<think>(.*?)(?:</think>|\Z)\s*", re.DOTALL)
+
+
+class _Run(NamedTuple):
+    """A text, or a control token with its id; `hidden` characters at its start have no ids."""
+
+    text: str
+    number: int | None = None
+    hidden: int = 0
 
 
 class TemplateRenderer(Plain):
@@ -83,22 +92,30 @@ class TemplateRenderer(Plain):
                 self._known[name] = None
         return self._known[name]
 
-    def _runs(self, parts: Sequence[str]) -> list[tuple[str, int | None]]:
+    def _runs(self, parts: Sequence[str]) -> list[_Run]:
         """Texts, as long as can be, and control tokens with their ids."""
-        runs: list[tuple[str, int | None]] = []
+        runs: list[_Run] = []
         for part in parts:
             number = self.find(part) if isinstance(part, Mark) else None
-            if number is None and runs and runs[-1][1] is None:
-                runs[-1] = (runs[-1][0] + part, None)
+            if number is None and runs and runs[-1].number is None:
+                runs[-1] = _Run(runs[-1].text + part)
             elif part:
-                runs.append((part, number))
-        return runs
+                runs.append(_Run(part, number))
+        pairs = zip([None, *runs], runs, strict=False)
+        return [run._replace(hidden=self._hidden(before, run)) for before, run in pairs]
+
+    def _hidden(self, before: _Run | None, run: _Run) -> int:
+        """Characters of white space that a control token swallows, as those of Phi 3 do."""
+        swallowing = getattr(self.tokenizer, "swallowing", ())
+        if before is None or before.number not in swallowing or run.number is not None:
+            return 0
+        return len(run.text) - len(run.text.lstrip())
 
     def lay(self, parts: Sequence[str]) -> Ids:
         """The ids of parts."""
         ids: list[int] = []
-        for text, number in self._runs(parts):
-            ids += self.tokenizer.encode(text) if number is None else (number,)
+        for text, number, hidden in self._runs(parts):
+            ids += self.tokenizer.encode(text[hidden:]) if number is None else (number,)
         return tuple(ids)
 
     def content(self, message: Message) -> list[str]:
@@ -173,9 +190,9 @@ class TemplateRenderer(Plain):
         """Those of every text, and one for every control token."""
         spans: list[tuple[int, int]] = []
         at = 0
-        for text, number in self._runs(self.turn(message, tools)):
-            inside = self.tokenizer.spans(text) if number is None else ((0, len(text)),)
-            spans += [(at + first, at + last) for first, last in inside]
+        for text, number, hidden in self._runs(self.turn(message, tools)):
+            inside = self.tokenizer.spans(text[hidden:]) if number is None else ((0, len(text)),)
+            spans += [(at + hidden + first, at + hidden + last) for first, last in inside]
             at += len(text)
         return tuple(spans)
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from foldgym.agents.kit import RendererKit
 from foldgym.agents.recorder import Recorder
 from foldgym.agents.renderers import Renderer
-from foldgym.memory import DropThinking
+from foldgym.memory import MEMORIES, DropThinking
+from foldgym.testing.agents import check_memory
 from foldgym.types import Budget, Completion, Ids, Message, Ref, Tool, ToolCall
 
 NAMES = sorted(name for name, family in FAMILIES.items() if family.template)
@@ -243,3 +244,9 @@ def test_text_never_becomes_a_control_token(name: str, text: str) -> None:
         made.say(Message("assistant", "a", tool_calls=each), TOOLS) for each in (plainly, calls)
     ]
     assert len({sum(i in controls for i in ids) for ids in said}) == 1
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+@pytest.mark.parametrize("memory", ["full", "drop_thinking", "omit", "summarise", "delethink"])
+def test_memories_keep_their_contract_with_every_family(name: str, memory: str) -> None:
+    assert check_memory(MEMORIES[memory], range(1), renderer=renderer(name)) == []
