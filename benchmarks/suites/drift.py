@@ -128,7 +128,7 @@ def measure(family: Family, kind: str, seed: int = 0) -> dict[str, float | None]
     listening = Listening(TorchPolicy(model, renderer.stop_ids, pad_id=0), renderer, kind)
     counts: Counter[str] = Counter()
     tools = registry.make(WORLD).get_wrapper_attr("tools")
-    template = ChatTemplate(tokenizer.template, settings)
+    template = ChatTemplate(tokenizer.template, settings, family.kwargs)
     trained: Counter[tuple[Ids, Ids]] = Counter()
     for trajectory in play(renderer, listening, seed):
         trained.update(pairs_of(trajectory))

@@ -18,10 +18,13 @@ _GENERATION = re.compile(r"\{%(-?)\s*(?:end)?generation\s*(-?)%\}")
 class ChatTemplate:
     """Renders messages as transformers does, except that today is always the same day.
 
-    Raises `ConfigError` for a template that cannot be read or that refuses its messages.
+    `told` are further names that the template knows, such as `enable_thinking`. Raises
+    `ConfigError` for a template that cannot be read or that refuses its messages.
     """
 
-    def __init__(self, source: str, settings: Mapping[str, Json]) -> None:
+    def __init__(
+        self, source: str, settings: Mapping[str, Json], told: Mapping[str, Json] | None = None
+    ) -> None:
         from jinja2 import TemplateError
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -37,6 +40,7 @@ class ChatTemplate:
             self._made = world.from_string(source)
         except TemplateError as problem:
             raise ConfigError(f"the chat template cannot be read: {problem}") from None
+        self._told = dict(told or {})
         self.tokens = {
             key: str(value["content"] if isinstance(value, dict) else value)
             for key, value in settings.items()
@@ -52,6 +56,7 @@ class ChatTemplate:
             "tools": [schema(tool) for tool in tools] or None,
             "add_generation_prompt": prompt,
             **self.tokens,
+            **self._told,
         }
         try:
             return self._made.render(**given)

@@ -16,6 +16,8 @@ from foldgym.testing.families import FAMILIES
         ("qwen3", "random", True, 1.0),
         ("qwen3", "tight", False, 1.0),  # the template writes a space behind the colon
         ("qwen3", "spaced", False, 0.0),
+        ("qwen3-off", "spaced", False, 1.0),  # the template takes the header's empty thought back
+        ("glm4-off", "spaced", False, 0.0),
         ("llama3.1", "spaced", False, 1.0),  # the template leaves out what stands beside a call
         ("gemma", "spaced", False, None),  # the template refuses results of tools
     ],
