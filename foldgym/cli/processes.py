@@ -37,9 +37,9 @@ def start(words: Sequence[str], count: int) -> int:
         while codes[0] is None and not any(codes):
             time.sleep(_LOOK)
             codes = [each.poll() for each in crew]
-        # what one of them saw the others see at once, and rank 0 says it best
+        # what another rank saw rank 0 sees at once, and says it better; when it fails, all is over
         deadline = time.monotonic() + _LEAVE
-        while None in codes and time.monotonic() < deadline:
+        while not codes[0] and None in codes and time.monotonic() < deadline:
             time.sleep(_LOOK)
             codes = [each.poll() for each in crew]
         return codes[0] if codes[0] is not None else next((code for code in codes if code), 1)

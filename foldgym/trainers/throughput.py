@@ -50,11 +50,14 @@ class Work:
 
     def add(self, inputs: Mapping[str, Any], scored: int) -> None:
         """Counts one pass; padding is nothing."""
-        place: Tensor = inputs["position_ids"]
-        mask = inputs.get("attention_mask")
-        if isinstance(mask, Tensor) and mask.shape == place.shape:
-            place = place[mask.bool()]
-        ids, pairs = place.numel(), int(place.sum()) + place.numel()
+        ids_BT: Tensor = inputs["input_ids"]
+        mask, depth = inputs.get("attention_mask"), inputs.get("position_ids")
+        if isinstance(mask, Tensor) and mask.shape == ids_BT.shape:
+            length_B = mask.sum(1)
+            ids, pairs = int(length_B.sum()), int((length_B * (length_B + 1) // 2).sum())
+        else:  # rows that share a head: an id compares with those on its own line
+            assert isinstance(depth, Tensor)
+            ids, pairs = ids_BT.numel(), int(depth.sum()) + ids_BT.numel()
         if torch.is_grad_enabled():
             self.trained_ids += ids
             self.trained_pairs += pairs

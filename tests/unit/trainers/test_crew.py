@@ -13,6 +13,7 @@ import torch
 from odd_runs import TRAIN, make_policy, run_file
 
 from foldgym.agents.engines.models import load_policy
+from foldgym.cli.main import main
 from foldgym.errors import NotFinite
 from foldgym.records import JsonlReader
 from foldgym.trainers.checkpoint import latest
@@ -101,13 +102,17 @@ def test_a_run_in_two_processes_and_its_resume(tmp_path):
     make_policy(tmp_path)
     more = ("optim.microbatch_tokens=100", "train.steps=3", "train.checkpoint_every=3")
 
-    def foldgym(*words: str) -> None:
+    def foldgym(*words: str, code: int = 0) -> str:
         command = [sys.executable, "-m", "foldgym", "train", *words]
         done = subprocess.run(command, capture_output=True, text=True, timeout=250)
-        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.returncode == code, done.stderr[-3000:]
+        return done.stderr
 
     (tmp_path / "two.toml").write_text(TRAIN.format(here=tmp_path, output=tmp_path / "two"))
     foldgym(str(tmp_path / "two.toml"), *more, "--processes", "2")
+    said = foldgym(str(tmp_path / "two.toml"), *more, "--processes", "2", code=2)
+    assert said.count("error:") == 1, "rank 0 says it, and nobody waits"
+    assert "already holds a run" in said
     foldgym("--resume", str(tmp_path / "two"), "train.steps=4", "--processes=2")
     one = train(run_file(tmp_path, tmp_path / "one", *more))
     resume(one, overrides=["train.steps=4"])
@@ -119,3 +124,8 @@ def test_a_run_in_two_processes_and_its_resume(tmp_path):
     models = [load_policy(latest(tmp_path / n)).model for n in ("one", "two")]
     for a, b in zip(*(m.parameters() for m in models), strict=True):
         assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_one_process_is_not_several(tmp_path, capsys):
+    assert main(["train", str(tmp_path / "run.toml"), "--processes", "1"]) == 2
+    assert "several processes are at least 2" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from foldgym.config import LogSection
 from foldgym.errors import ConfigError, MissingExtra
 from foldgym.records import JsonlReader
 from foldgym.trainers.batch import make_batch
+from foldgym.trainers.layout import layout_of
 from foldgym.trainers.reading import Reader
 from foldgym.trainers.sinks import Watched, open_sinks
 from foldgym.trainers.throughput import Meter, Size, Work
@@ -181,6 +182,9 @@ def test_work_counts_ids_and_pairs_without_padding(by_hand):
     assert reader.work == Work(ids=5, pairs=(1 + 2 + 3) + (1 + 2), scored=3)
     reader.read(batch)
     assert (reader.work.trained_ids, reader.work.trained_pairs) == (5, 9)
+    shared = Reader(reader.model, layout=layout_of("shared", reader.model))
+    shared.logprobs(batch, 10**6)  # nothing reads the last id of a row; the first is in both
+    assert shared.work == Work(ids=2, pairs=1 + 2, scored=2)
 
 
 def test_a_meter_by_hand(by_hand):
