@@ -2,8 +2,8 @@
 
     python -m benchmarks.run asynchronous
 
-The same small policy, tasks and updates in every run. Rollouts and updates share the cores, so what
-overlaps is waiting: for environments, and for whatever a single thread leaves idle.
+The same tiny policy, tasks and updates in every run. An update takes a second, as on a device of
+its own: it sleeps, so that the figures are of the machinery and not of who shares the cores.
 """
 
 from __future__ import annotations
@@ -17,16 +17,21 @@ from statistics import fmean
 from typing import Any
 
 from foldgym.envs.games import GuessNumber
+from foldgym.trainers.losses import Needs, TokenLoss, Tokens, decoupled, needs
 from foldgym.types import Action, Step, Trajectory
 
 LATENCIES = (0.0, 0.1, 1.0)
-STEPS, GROUPS, SIZE, TURNS = 6, 4, 4, 4
+STEPS, GROUPS, SIZE, TURNS, UPDATE = 10, 4, 4, 3, 1.0
 CLONE = """
 output = "{here}/clone"
 [[envs]]
 name = "foldgym/GuessNumber-v0"
 [model]
-layers = 2
+hidden = 32
+layers = 1
+heads = 2
+head_dim = 16
+mlp = 32
 [tokenizer]
 vocab_size = 290
 episodes = 20
@@ -45,16 +50,14 @@ threads = 1
 name = "benchmarks.suites.asynchronous:Slow"
 kwargs = {{latency = {latency}}}
 [rollout]
-max_tokens = 24
+max_tokens = 6
 max_turns = {turns}
 max_parse_errors = 99
 [reward]
 terms = [{{name = "odd", use = "benchmarks.suites.asynchronous:odd"}}]
 [algorithm]
 old = "recompute"
-loss = {{use = "decoupled"}}
-[optim]
-epochs = 2
+loss = {{use = "benchmarks.suites.asynchronous:distant"}}
 [train]
 steps = {steps}
 groups = {groups}
@@ -102,6 +105,13 @@ def odd(trajectory: Trajectory) -> float:
     return sum(i % 2 for i in ids) / len(ids)
 
 
+@needs(Needs(columns=("behaviour",)))
+def distant(tokens: Tokens) -> TokenLoss:
+    """Decoupled PPO on a device that takes `UPDATE` seconds; a batch is one micro-batch here."""
+    time.sleep(UPDATE)
+    return decoupled(tokens)
+
+
 def measure(here: Path, name: str, latency: float, *words: str, small: bool = False) -> Any:
     """Seconds a step and how they were spent, over all steps of one run."""
     from foldgym.config import TrainRun, parse
@@ -137,7 +147,12 @@ def run(small: bool = False) -> dict[str, Any]:
     from foldgym.config import SftRun, parse
     from foldgym.trainers.sft import sft
 
-    found: dict[str, Any] = {"episodes_a_step": GROUPS * SIZE, "turns": TURNS, "steps": STEPS}
+    found: dict[str, Any] = {
+        "episodes_a_step": GROUPS * SIZE,
+        "turns": TURNS,
+        "steps": STEPS,
+        "update_seconds_at_least": UPDATE,
+    }
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         sft(parse(SftRun, CLONE.format(here=here)))

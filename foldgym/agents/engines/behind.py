@@ -51,7 +51,8 @@ class Behind:
 
     async def publish(self) -> dict[str, float]:
         """Copies what the learner may have changed, between two tokens of whatever is sampled."""
-        self._copy.swap(self._refresh, self.policy.version)
+        if self._copy.version != self.policy.version:  # an update may have had nothing to learn
+            self._copy.swap(self._refresh, self.policy.version)
         return {}
 
     async def stop(self) -> None:
