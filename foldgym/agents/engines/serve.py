@@ -25,6 +25,7 @@ from typing import Any, Protocol
 from foldgym.agents.engines.serve_prompts import PromptWriter
 from foldgym.agents.engines.serve_requests import Asked, parse_body, read_chat, read_completion
 from foldgym.agents.markers import cut
+from foldgym.agents.pictures import PictureRenderer, images_of
 from foldgym.agents.renderers import Renderer
 from foldgym.agents.tasks import gather_or_cancel
 from foldgym.console import note
@@ -100,7 +101,12 @@ class Service:
     async def chat(self, asked: Asked, emit: Emit | None = None) -> Json:
         """The answer to a chat request; with `emit`, in pieces. Raises `Refused`."""
         self._check(asked)
-        ids, pictures = self._writer.write(asked.messages, asked.tools)
+        if images_of(asked.messages) and not isinstance(self._renderer, PictureRenderer):
+            raise Refused(f"messages: {self.name} does not see pictures; leave them out")
+        try:
+            ids, pictures = self._writer.write(asked.messages, asked.tools)
+        except EngineError as problem:  # a picture that is none
+            raise Refused(f"messages: {problem}") from None
         head = self._head("chat.completion" + (".chunk" if emit else ""))
 
         def tell(said: Said) -> None:

@@ -17,6 +17,7 @@ from seeing import picture, seeing_model, tokenizer
 
 from foldgym.agents.engines.chat import ChatPolicy, chat_policy
 from foldgym.agents.engines.chat_cassette import Recording
+from foldgym.agents.engines.chat_errors import RequestRefused
 from foldgym.agents.engines.chat_renderer import ChatRenderer
 from foldgym.agents.engines.chat_transport import OpenAITransport
 from foldgym.agents.engines.serve import PolicyServer, Service
@@ -32,7 +33,18 @@ from foldgym.records import JsonlReader
 from foldgym.rewards import make_rubric
 from foldgym.tools import tool
 from foldgym.trainers.wiring import make_actor
-from foldgym.types import Budget, Message, Policy, Request, Role, Sampling, Step, Trajectory
+from foldgym.types import (
+    Budget,
+    Image,
+    Message,
+    Policy,
+    Prompt,
+    Request,
+    Role,
+    Sampling,
+    Step,
+    Trajectory,
+)
 
 
 class Slides(ToolEnv):
@@ -114,7 +126,11 @@ def test_a_served_model_sees_what_the_engine_itself_is_shown(tmp_path: Path) -> 
         section = ChatSection(body={"return_token_ids": True})
         transport = Recording(OpenAITransport(server.url), tape)
         play(ChatPolicy("tiny", transport, section), ChatRenderer(), 4)
-    answers = [table["answer"] for table in JsonlReader(tape)]
+        torn = Prompt((), (Message("user", ("look", Image(b"torn"))),))
+        session = ChatPolicy("tiny", transport, section).open(0)
+        with pytest.raises(RequestRefused, match="a picture of 4 bytes cannot be read"):
+            asyncio.run(session.sample(torn, Sampling(0.0, 4)))
+    answers = [table["answer"] for table in JsonlReader(tape) if "answer" in table]
     sent = {(*a["prompt_token_ids"], *a["choices"][0]["token_ids"]) for a in answers}
     assert all(t.segments[0].token_ids in sent for t in here)
     assert all(len(t.segments[0].pictures) == 3 for t in here)

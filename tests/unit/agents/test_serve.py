@@ -56,6 +56,7 @@ TOOL: dict[str, Any] = {
         },
     },
 }
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AQI="}}
 
 
 @cache
@@ -303,6 +304,7 @@ def test_stop_strings_end_a_text_and_are_no_part_of_it(client: openai.OpenAI) ->
         ({"messages": []}, 400, "messages: give a list of at least one message"),
         ({"messages": [{"role": "wizard"}]}, 400, "none of system, user"),
         ({"messages": [{"role": "user", "content": 3}]}, 400, "messages.0.content: give a text"),
+        ({"messages": [{"role": "user", "content": [PICTURE]}]}, 400, "tiny does not see pictures"),
         ({"top_p": 0.5}, 400, "top_p: 0.5 is not offered"),
         ({"tempreature": 0.5}, 400, "tempreature: there is no such option"),
         ({"temperature": -1}, 400, "temperature: give a number"),
@@ -328,10 +330,9 @@ def test_errors_have_the_shape_that_clients_know(
 
 
 def test_requests_are_read_strictly() -> None:
-    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AQI="}}
     entries: list[Any] = [
         {"role": "developer", "content": "be brief"},
-        {"role": "user", "content": [{"type": "text", "text": "look"}, picture]},
+        {"role": "user", "content": [{"type": "text", "text": "look"}, PICTURE]},
         {
             "role": "assistant",
             "content": None,
