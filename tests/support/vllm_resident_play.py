@@ -58,7 +58,9 @@ async def live(path: str, folder: Path) -> dict[str, Any]:
     await engine.start()
     try:
         talks = [asyncio.create_task(say(n, Sampling(HEAT, 300))) for n in range(8)]
-        await asyncio.sleep(0.3)
+        resident: Any = engine.nodes[0].client  # pyright: ignore[reportAttributeAccessIssue]
+        while not any(each.newest for each in resident._asked.copy().values()):
+            await asyncio.sleep(0.01)
         update()
         pushed = await engine.publish()
         said = await asyncio.gather(*talks)

@@ -142,13 +142,19 @@ class VllmEngine:
         return node
 
     async def complete(
-        self, node: _Node, prompt: Ids, sampling: Sampling, seed: int
+        self, node: _Node, prompt: Ids, sampling: Sampling, seed: int, since: int
     ) -> tuple[Said, int]:
-        """What a server says, and the version that said it. Raises `EngineError`."""
+        """What a server says, and the version that said it. Raises `EngineError`.
+
+        So it does for an episode that began before the latest of `restarts` (`since`: how many
+        there were then; -1 for a beginning): its clock ran on while nobody could answer.
+        """
         while True:
             await self._open.wait()
             if self._down is not None:
                 raise self._down
+            if since not in (-1, self.restarts):
+                raise EngineError("vLLM was started again in the middle of the episode")
             version, lives = self.version, node.lives
             stops = self.trainee.renderer.stop_ids
             call = asyncio.ensure_future(node.client.complete(prompt, sampling, stops, seed))
@@ -289,6 +295,7 @@ class VllmSession:
     seed: int
     node: _Node | None = None
     calls: int = 0
+    since: int = -1
 
     async def sample(self, prompt: Prompt, sampling: Sampling) -> Completion:
         """Continues `prompt.ids`, across updates of the weights. Raises `EngineError`."""
@@ -313,7 +320,9 @@ class VllmSession:
             rest = replace(sampling, max_tokens=limit - len(ids))
             seed = derive_seed(self.seed, "vllm", self.calls)
             self.calls += 1
-            said, version = await self.engine.complete(self.node, prompt.ids + ids, rest, seed)
+            asked = prompt.ids + ids
+            said, version = await self.engine.complete(self.node, asked, rest, seed, self.since)
+            self.since = self.engine.restarts
             ids, logprobs = ids + said.ids, logprobs + said.logprobs
             versions += (version,) * len(said.ids)
             finish = said.finish or (Finish.LENGTH if len(ids) >= limit else None)

@@ -276,6 +276,22 @@ def test_a_server_that_fails_is_started_again_with_the_weights_that_were_pushed(
     with_engine(tmp_path, python, act, **options)
 
 
+def test_an_episode_that_saw_a_restart_is_played_again(tmp_path, python):
+    """Its clock ran while the server was down: a limit on seconds might end it, and be scored."""
+
+    async def act(engine: VllmEngine, trained: Uniform) -> None:
+        session = engine.sampler.open(0, None)  # pyright: ignore[reportArgumentType]
+        await session.sample(Prompt((1,)), Sampling(max_tokens=1))
+        await ill(engine, "dead")
+        with pytest.raises(EngineError, match="out of reach"):
+            await say(engine)
+        with pytest.raises(EngineError, match="started again in the middle of the episode"):
+            await session.sample(Prompt((1,)), Sampling(max_tokens=1))
+        assert len((await say(engine, max_tokens=3)).ids) == 3
+
+    with_engine(tmp_path, python, act)
+
+
 def test_a_push_to_a_dead_server_starts_one_with_the_new_weights(tmp_path, python):
     async def act(engine: VllmEngine, trained: Uniform) -> None:
         await ill(engine, "dead")

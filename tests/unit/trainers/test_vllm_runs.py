@@ -23,6 +23,7 @@ import vllm_resident_play
 from foldgym.agents.engines.engine import Trainee
 from foldgym.agents.engines.models import init_model, save_policy
 from foldgym.agents.engines.tokenizer import train_tokenizer
+from foldgym.agents.engines.torch_engine import TorchPolicy
 from foldgym.agents.engines.vllm import VllmEngine, vllm
 from foldgym.agents.engines.vllm_python import find_python
 from foldgym.cli.main import main
@@ -164,11 +165,12 @@ def test_ids_are_those_of_the_weights_that_their_versions_name(policy, server, t
                 asyncio.create_task(talk(engine, n, prompt, Sampling(HEAT, 300)))
                 for n, prompt in enumerate(prompts)
             ]
-            for seed in (1, 2):
-                await asyncio.sleep(0.2)
-                before = load_state(actor)
+            for seed in range(1, 13):  # until some completion was interrupted after its first id
+                await asyncio.sleep(0.1 * seed)
+                if all(each.done() for each in talks):
+                    break
+                models.insert(-1, copy_of(actor, tmp_path / str(seed)))
                 shake(actor, seed)
-                models.insert(-1, before)
                 await engine.publish()
             return await asyncio.gather(*talks)
         finally:
@@ -187,11 +189,10 @@ def test_ids_are_those_of_the_weights_that_their_versions_name(policy, server, t
     assert max(gaps) < 1e-4
 
 
-def load_state(actor: Actor) -> Any:
-    """A copy of the policy as it is."""
-    folder = Path(tempfile.mkdtemp())
-    actor.write(folder / "copy")
-    return load_actor(PolicySection(path=str(folder / "copy"))).policy
+def copy_of(actor: Actor, folder: Path) -> TorchPolicy:
+    """The policy as it is."""
+    actor.write(folder)
+    return load_actor(PolicySection(path=str(folder))).policy
 
 
 def test_stops_seeds_and_greedy_after_a_rest(policy, server, tmp_path):
