@@ -84,6 +84,10 @@ FAMILIES = {
     "qwen3-2507": Family(
         "qwen3", QWEN, (*CALLS, *RESULTS), "qwen3_instruct_2507", options={"thinking": "never"}
     ),
+    "qwen3-opened": Family(
+        "qwen3", QWEN, (*CALLS, *RESULTS, *THINK), options={"thinking": "opened"}
+    ),
+    "qwen3-xml": Family("qwen3", QWEN, (*CALLS, *RESULTS, *THINK), options={"xml": True}),
     "llama3": Family("llama3", LLAMA, (), "llama3", bos=LLAMA[0], eos="<|eot_id|>"),
     "llama3.1": Family(
         "llama3", (*LLAMA, "<|eom_id|>", "<|python_tag|>"), (), "llama3_1", bos=LLAMA[0]
