@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from foldgym.types import Trajectory
@@ -83,12 +83,13 @@ PARTS = ("action_ok", "coord_ok", "argument_ok", "format_ok")
 """Facts, 0 or 1, by which a world tells the parts of an action on a screen."""
 
 
-def ui_r1(trajectory: Trajectory) -> float:
-    """UI-R1's reward of an episode of one action: type, place and format, at most 3.
+def ui_r1(trajectory: Trajectory, *, by_turn: bool = False) -> float | list[float]:
+    """UI-R1's reward of an action: type, place and format, at most 3.
 
-    From the facts `action_ok`, `coord_ok`, `format_ok`; one that is missing counts 0.
+    From the facts `action_ok`, `coord_ok`, `format_ok`; one that is missing counts 0. `by_turn`
+    gives one value per turn, from what the turn's info says of its own action.
     """
-    return sum(_part(trajectory, name) for name in ("action_ok", "coord_ok", "format_ok"))
+    return gui_components(trajectory, by_turn=by_turn)
 
 
 def dast_length(
@@ -99,7 +100,7 @@ def dast_length(
     b: float = 0.5,
 ) -> float:
     """The length term of UI-R1's DAST variant, to stand beside `ui_r1`; see `dast_rewards`."""
-    rewards = [ui_r1(member) for member in group]
+    rewards = [_weighed(member.facts, (1.0, 1.0, 0.0, 1.0)) for member in group]
     lengths = [float(member.trained) for member in group]
     shaped = dast_rewards(rewards, lengths, a, b)
     place = next(index for index, member in enumerate(group) if member is trajectory)
@@ -113,17 +114,21 @@ def gui_components(
     coord: float = 1.0,
     argument: float = 0.0,
     format: float = 1.0,
-) -> float:
+    by_turn: bool = False,
+) -> float | list[float]:
     """A weighted sum of the parts of an action, as CRAFT-GUI mixes rules.
 
     That paper's weights were not to be had, so they are yours; a judge's part is a term of its own.
+    `by_turn` gives one value per turn, from what the turn's info says of its own action: credit
+    for every step of an episode of several.
     """
     weights = (action, coord, argument, format)
-    return sum(
-        weight * _part(trajectory, name) for weight, name in zip(weights, PARTS, strict=True)
-    )
+    if by_turn:
+        return [_weighed(turn.info, weights) for turn in trajectory.turns]
+    return _weighed(trajectory.facts, weights)
 
 
-def _part(trajectory: Trajectory, name: str) -> float:
-    value = trajectory.facts.get(name, 0.0)
-    return float(value) if isinstance(value, int | float) else 0.0
+def _weighed(facts: Mapping[str, object], weights: Sequence[float]) -> float:
+    found = (facts.get(name, 0.0) for name in PARTS)
+    parts = (float(value) if isinstance(value, int | float) else 0.0 for value in found)
+    return sum(weight * part for weight, part in zip(weights, parts, strict=True))

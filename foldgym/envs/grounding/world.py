@@ -1,11 +1,13 @@
-"""`Grounding`: one screen, one instruction; the first action is judged and ends the episode."""
+"""`Grounding`: a screen, an instruction, an action that is judged; one of them, or several."""
 
 from __future__ import annotations
 
 import io
 import random
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 from foldgym.envs.base import ToolEnv
 from foldgym.envs.games import split_of
@@ -15,8 +17,19 @@ from foldgym.envs.grounding.formats import read_steps
 from foldgym.envs.grounding.steps import NEAR, PLACED, GuiStep, Point, Said, judge
 from foldgym.envs.long.splits import drawn
 from foldgym.errors import DataError, UnknownName, UserError
+from foldgym.rewards.gui import PARTS
 from foldgym.tools import call, tool
-from foldgym.types import Action, Content, Image, Json, Message, Task, Tool
+from foldgym.types import (
+    Action,
+    Content,
+    Image,
+    Json,
+    Message,
+    Observation,
+    Step,
+    Task,
+    Tool,
+)
 
 Split = Literal["train", "val", "test", "all"]
 Shows = Literal["image", "text", "both"]
@@ -50,11 +63,14 @@ class Grounding(ToolEnv):
     it (with or without thinking), or a bare point. `units` are those of the answer's coordinates:
     pixels, parts of one, or of a thousand. `near`: see `judge`.
 
-    Facts: `action_ok`, `coord_ok`, `argument_ok`, `format_ok`, each 0 or 1; the score is 1 if the
-    first three are.
+    An episode has `screens` of them, one after another whatever is answered: drawn ones, or steps
+    that follow one another in the file. Each pays its share of the score.
+
+    Facts: `action_ok`, `coord_ok`, `argument_ok`, `format_ok`, each 0 or 1, or with several screens
+    the share of them; the score is the share in which the first three are 1. Every turn's info has
+    its own four.
     """
 
-    max_turns = 1
     experts = ("optimal",)
     shared = ("steps",)
 
@@ -70,6 +86,7 @@ class Grounding(ToolEnv):
         units: Units = "pixels",
         near: float = NEAR,
         split: Split = "train",
+        screens: int = 1,
         *,
         render_mode: str | None = None,
     ) -> None:
@@ -84,12 +101,15 @@ class Grounding(ToolEnv):
                 raise UnknownName(what, value, known)
         if not 1 <= shapes <= 18:
             raise UserError(f"shapes={shapes}: a drawn screen has 1 to 18")
+        if screens < 1:
+            raise UserError(f"screens={screens}: an episode has at least one")
         if not file and (images or format != "auto" or split == "all"):
             raise UserError("images, format and split='all' have no effect without a file")
         if file and shows != "image":
             raise UserError(f"shows={shows!r}: only drawn screens have a listing")
         self.shapes, self.shows, self.split = shapes, shows, split
         self.action_format, self.units, self.near = action_format, units, near
+        self.screens = self.max_turns = screens
         self.folder = Path(images) if images else Path(file).parent
         self.steps: tuple[GuiStep, ...] = ()
         if file:
@@ -99,20 +119,34 @@ class Grounding(ToolEnv):
             )
             if not self.steps:
                 raise UserError(f"none of the {len(found)} steps of {file} belongs to {split!r}")
+            if screens > len(self.steps):
+                raise UserError(f"screens={screens}: {file} has {len(self.steps)} of {split!r}")
             self._picture(self.steps[0])  # now, and not in the middle of a run
 
     # ------------------------------------------------------------ the episode
 
     def setup(self, rng: random.Random) -> Task:
-        """Draw a screen, or take a step of the file."""
+        """Draw screens, or take steps of the file."""
         if self.steps:
-            return self._ask(rng.choice(self.steps), [])
-        step, listing = drawn(
+            first = rng.randrange(len(self.steps) - self.screens + 1)
+            asked = [(step, []) for step in self.steps[first : first + self.screens]]
+        else:
+            asked = [self._drawn(rng) for _ in range(self.screens)]
+        self._left = asked[1:]
+        self._said: list[dict[str, float]] = []
+        self._right = 0
+        content = self._ask(*asked[0])
+        metadata = {"action": self.gui.action, **self.gui.metadata}
+        name = f"Grounding-{self.gui.id}"
+        return Task(name, (Message("user", content),), self._gold(), metadata)
+
+    def _drawn(self, rng: random.Random) -> tuple[GuiStep, list[Shape]]:
+        return drawn(
             self.split, lambda: draw_step(rng, self.shapes), lambda made: made[0].id, "screens"
         )
-        return self._ask(step, listing)
 
-    def _ask(self, step: GuiStep, listing: list[Shape]) -> Task:
+    def _ask(self, step: GuiStep, listing: list[Shape]) -> Content:
+        """What a screen shows, and what is wanted there."""
         self.gui = step
         picture = self._picture(step)
         width, height = step.size
@@ -127,9 +161,7 @@ class Grounding(ToolEnv):
         text = step.instruction + _ASKS[self.action_format]
         if self.shows != "image":
             text = "\n".join(["The screen shows:", *map(str, listing), text])
-        content: Content = text if self.shows == "text" else (picture, text)
-        metadata = {"action": step.action, **step.metadata}
-        return Task(f"Grounding-{step.id}", (Message("user", content),), self._gold(), metadata)
+        return text if self.shows == "text" else (picture, text)
 
     def _picture(self, step: GuiStep) -> Image:
         data = step.picture
@@ -152,16 +184,41 @@ class Grounding(ToolEnv):
         return {"action": step.action, "box": step.box, "point": step.point, "text": step.argument}
 
     def _answered(self, said: Said) -> str:
+        if len(self._said) == self.turn:
+            return "error: one action for each screen"
         verdict = judge(self.gui, said, self.scale, self.near)
-        self.finish(
-            float(verdict.right),
-            answer={"action": said.action, "point": said.point, "text": said.argument},
-            action_ok=float(verdict.action),
-            coord_ok=float(verdict.coord),
-            argument_ok=float(verdict.argument),
-            format_ok=float(verdict.format),
-        )
+        parts = (verdict.action, verdict.coord, verdict.argument, verdict.format)
+        self._said.append(dict(zip(PARTS, map(float, parts), strict=True)))
+        self._right += verdict.right
+        self.reward(verdict.right / self.screens)
+        if self._left:
+            return ""
+        answer: Json = {"action": said.action, "point": said.point, "text": said.argument}
+        facts: dict[str, Any] = {
+            name: sum(each[name] for each in self._said) / self.screens for name in PARTS
+        }
+        self.finish(self.grade(), reward=0.0, answer=answer, **facts)
         return "Done."
+
+    def grade(self) -> float:
+        """The share of screens that were answered rightly, so far."""
+        return self._right / self.screens
+
+    def step(self, action: Action) -> Step:
+        """Judge one message; the next screen comes with the reply."""
+        step = super().step(action)
+        if len(self._said) < self.turn:  # nothing that could be read
+            self._said.append(dict.fromkeys(PARTS, 0.0))
+        info = {**step.info, **cast("Mapping[str, Json]", self._said[-1])}
+        if not self._left:
+            return step._replace(info=info)
+        *others, last = step.observation
+        content = self._ask(*self._left.pop(0))
+        if last.text:  # what was wrong with the message
+            said = last.text
+            content = f"{said}\n{content}" if isinstance(content, str) else (said, *content)
+        self._shown = (*others, replace(last, content=content))
+        return step._replace(observation=cast("Observation", self._shown), info=info)
 
     # ------------------------------------------------------------ the answers
 

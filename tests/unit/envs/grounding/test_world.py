@@ -22,7 +22,7 @@ from foldgym.errors import DataError, UnknownName, UserError
 from foldgym.rewards import REWARDS
 from foldgym.testing.contracts import check_env
 from foldgym.tools import call
-from foldgym.types import Image, Message, Stop, Task, Trajectory
+from foldgym.types import Image, Message, Stop, Task, Trajectory, Turn
 
 pillow = pytest.importorskip("PIL.Image")
 NAME = "foldgym/Grounding-v0"
@@ -288,3 +288,61 @@ def test_voting_agrees_with_counting_pixels(points: list[tuple[int, int]], half:
         sum(abs(x - px) <= half and abs(y - py) <= half for px, py in points) for x, y in centres
     ]
     assert found.votes == max(votes)
+
+
+# ---------------------------------------------------------------- several screens
+
+
+def test_several_screens_pay_their_shares_and_tell_their_parts() -> None:
+    env = foldgym.make(NAME, shows="text", screens=3)
+    env.reset(seed=4)
+    rng = random.Random(0)
+    first = env.step(env.expert("optimal", rng))
+    assert (first.reward, first.terminated, first.truncated) == (pytest.approx(1 / 3), False, False)
+    assert "The screen shows:" in first.observation[-1].text
+    assert (first.info["action_ok"], first.info["coord_ok"]) == (1.0, 1.0)
+    second = env.step(call("click", x=-1, y=-1))
+    assert (second.reward, second.info["action_ok"], second.info["coord_ok"]) == (0.0, 1.0, 0.0)
+    assert second.observation[-1].text != first.observation[-1].text
+    last = env.step(env.expert("optimal", rng))
+    assert (last.reward, last.terminated) == (pytest.approx(1 / 3), True)
+    facts = env.measure()
+    assert (facts["score"], facts["success"]) == (pytest.approx(2 / 3), False)
+    assert (facts["action_ok"], facts["coord_ok"]) == (1.0, pytest.approx(2 / 3))
+
+
+def test_what_cannot_be_read_is_a_screen_lost() -> None:
+    env = foldgym.make(NAME, shows="text", screens=2)
+    env.reset(seed=4)
+    unread = env.step("click nowhere")
+    assert (unread.reward, unread.terminated, unread.truncated) == (0.0, False, False)
+    assert unread.info["action_ok"] == unread.info["format_ok"] == 0.0
+    last = env.step(env.expert("optimal", random.Random(0)))
+    assert (last.reward, last.terminated, env.measure()["score"]) == (0.5, True, 0.5)
+
+
+def test_one_message_answers_one_screen() -> None:
+    env = foldgym.make(NAME, shows="text", screens=2)
+    env.reset(seed=4)
+    (made,) = env.expert("optimal", random.Random(0)).tool_calls  # type: ignore[union-attr]
+    twice = env.step(Message("assistant", tool_calls=(made, made)))
+    assert (twice.reward, twice.terminated) == (0.5, False)
+    assert "one action for each screen" in twice.observation[-1].text
+
+
+def test_a_number_of_screens_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="screens=0"):
+        foldgym.make(NAME, screens=0)
+    row = {"img_filename": "none.png", "bbox": [1, 2, 3, 4], "instruction": "tap"}
+    (tmp_path / "s.json").write_text(json.dumps([row]))
+    with pytest.raises(UserError, match=r"screens=2: .* has 1 of 'all'"):
+        foldgym.make(NAME, file=str(tmp_path / "s.json"), split="all", screens=2)
+
+
+@pytest.mark.parametrize("name", ["ui_r1", "gui_components"])
+def test_terms_pay_every_turn_for_its_own_action(name: str) -> None:
+    infos = ({"action_ok": 1.0, "coord_ok": 1.0, "format_ok": 1.0}, {"action_ok": 1.0}, {})
+    turns = tuple(Turn(i, Message("assistant"), info=dict(info)) for i, info in enumerate(infos))
+    played = Trajectory("t", "e", Task("t", ()), 0, turns, (), Stop.DONE, {"action_ok": 1.0})
+    assert REWARDS[name](played, by_turn=True) == [3.0, 1.0, 0.0]
+    assert REWARDS[name](played) == 1.0
