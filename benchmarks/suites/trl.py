@@ -18,10 +18,8 @@ B5  see `suites.trl_learning`.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -30,10 +28,11 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.suites.trl_worlds import TURNS, TrlWaits, Vowels, Waits, vowels
+from benchmarks.suites.trl_worlds import TURNS, TrlWaits, Waits
 
 ROOT = Path(__file__).parents[2]
 BUDGET = 1.0  # seconds a call in B2
@@ -64,9 +63,11 @@ def folder_of(where: Path, positions: int = 4096) -> str:
     return str(where / "tiny")
 
 
-def config(where: str, n: int, **more: Any) -> Any:
-    from trl import GRPOConfig
+def theirs() -> Any:
+    return import_module("trl")
 
+
+def config(where: str, n: int, **more: Any) -> Any:
     options: Found = {
         "output_dir": where,
         "per_device_train_batch_size": n,
@@ -82,7 +83,7 @@ def config(where: str, n: int, **more: Any) -> Any:
         "disable_tqdm": True,
         **more,
     }
-    return GRPOConfig(**options)
+    return theirs().GRPOConfig(**options)
 
 
 # ---------------------------------------------------------------- B1 and B2: the loop alone
@@ -92,13 +93,12 @@ def scripted_trainer(folder: str, n: int, kind: Any, reward: Any = None) -> Any:
     """A GRPOTrainer whose model always says the same: four calls, then "done"."""
     from datasets import Dataset
     from transformers import AutoTokenizer
-    from trl import GRPOTrainer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     call = '<tool_call>\n{"name": "wait", "arguments": {}}\n</tool_call><|im_end|>'
     said = [tokenizer(text)["input_ids"] for text in (call, "done<|im_end|>")]
 
-    class Scripted(GRPOTrainer):
+    class Scripted(theirs().GRPOTrainer):
         turn = 0
 
         def _generate(self, prompts: Any) -> Any:
@@ -225,6 +225,8 @@ def foldgym_inside_trl(folder: str, troubles: tuple[str, ...]) -> Found:
     made = iter(range(1 << 30))
 
     class Troubled(kind):
+        _plan: Any
+
         def __init__(self) -> None:
             super().__init__()
             number = next(made)
@@ -269,8 +271,13 @@ def trouble(folder: str) -> Found:
     }
 
 
-def in_process(*words: str, patience: float = 600.0, module: str = "trl") -> Found:
-    """What a process of its own printed last; killed `patience` seconds after it was ready."""
+def in_process(*words: str, patience: float = 600.0) -> Found:
+    """What a process of its own printed last; see `lines_of`."""
+    return lines_of(*words, patience=patience)[-1]
+
+
+def lines_of(*words: str, patience: float = 600.0, module: str = "trl") -> list[Found]:
+    """The JSON that a process of its own printed; killed `patience` seconds after it was ready."""
     command = [sys.executable, "-m", f"benchmarks.suites.{module}", *words]
     with tempfile.TemporaryFile("w+") as errors:
         child = subprocess.Popen(
@@ -286,11 +293,11 @@ def in_process(*words: str, patience: float = 600.0, module: str = "trl") -> Fou
                 timer.start()
         code = child.wait()
         if code == -9:
-            return {"step": f"still hung when killed after {patience:g} s"}
+            return [{"step": f"still hung when killed after {patience:g} s"}]
         if code:
             errors.seek(0)
             raise RuntimeError(f"{' '.join(words)}: {errors.read()[-2000:]}")
-    return json.loads(lines[-1])
+    return [json.loads(line) for line in lines if line.startswith('{"')]
 
 
 def environment() -> dict[str, str]:
@@ -299,83 +306,6 @@ def environment() -> dict[str, str]:
 
 
 # ---------------------------------------------------------------- B4: one whole update
-
-
-def step_of_ours(folder: str, steps: int) -> Found:
-    """`foldgym train`, one turn an episode."""
-    from foldgym.config import TrainRun, parse
-    from foldgym.trainers.train import train
-
-    laps: list[tuple[float, float]] = []
-    with tempfile.TemporaryDirectory() as out:
-        text = f"""
-        output = "{out}/run"
-        [policy]
-        path = "{folder}"
-        threads = 1
-        [[envs]]
-        name = "{Path(__file__).parent / "trl_worlds.py"}:Vowels"
-        [memory]
-        max_context = 512
-        [rollout]
-        max_tokens = 64
-        max_turns = 1
-        [optim]
-        lr = 1e-4
-        [train]
-        steps = {steps}
-        groups = 1
-        group_size = 16
-        checkpoint_every = 0
-        trajectories = false
-        """
-        run = parse(TrainRun, text)
-        train(run, lambda *_: laps.append((time.perf_counter(), time.process_time())))
-        lines = (Path(out) / "run" / "metrics.jsonl").read_text().splitlines()
-        tokens = [json.loads(line).get("tokens", 0.0) for line in lines]
-    return step_figures(laps, tokens)
-
-
-def step_of_trl(folder: str, steps: int) -> Found:
-    """GRPOTrainer without environments: the same prompts, the same reward."""
-    import torch
-    from datasets import Dataset
-    from transformers import TrainerCallback
-    from trl import GRPOTrainer
-
-    torch.set_num_threads(1)
-    laps: list[tuple[float, float]] = []
-    rows: list[Found] = []
-    for seed in range(steps):
-        observation, _ = Vowels().reset(seed=seed)
-        rows.append({"prompt": [{"role": "user", "content": observation[0].text}]})
-
-    def reward(completions: Any, **_: Any) -> list[float]:
-        return [vowels(said[0]["content"]) for said in completions]
-
-    class Laps(TrainerCallback):
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            laps.append((time.perf_counter(), time.process_time()))
-
-    with tempfile.TemporaryDirectory() as out:
-        args = config(
-            out, 16, max_steps=steps, max_completion_length=64, learning_rate=1e-4, logging_steps=1
-        )
-        trainer = GRPOTrainer(folder, reward, args, Dataset.from_list(rows), callbacks=[Laps()])
-        trainer.train()
-    logged = [each for each in trainer.state.log_history if "completions/mean_length" in each]
-    return step_figures(laps, [16 * each["completions/mean_length"] for each in logged])
-
-
-def step_figures(laps: list[tuple[float, float]], tokens: list[float]) -> Found:
-    """Seconds between the ends of updates, without the first, and the peak of the process."""
-    pairs = list(itertools.pairwise(laps))
-    return {
-        "seconds": [late[0] - early[0] for early, late in pairs],
-        "processor_seconds": [late[1] - early[1] for early, late in pairs],
-        "tokens": statistics.fmean(tokens[1:]),
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-    }
 
 
 def whole_step(folder: str, steps: int, rounds: int) -> Found:
@@ -400,33 +330,29 @@ def whole_step(folder: str, steps: int, rounds: int) -> Found:
 # ---------------------------------------------------------------- B5: learning
 
 
-def learning(seeds: int, steps: int, threshold: float) -> Found:
-    """B5, a process for every run; the two systems of a seed run at the same time."""
+def learning(seeds: int, steps: int, threshold: float, start: str = "") -> Found:
+    """B5; the two systems run at the same time, so what else is at work hits both alike."""
     from benchmarks.suites.trl_learning import clone, same_prompt
 
-    runs: dict[str, list[Found]] = {"foldgym": [], "trl": []}
     with tempfile.TemporaryDirectory() as folder:
-        start = str(clone(Path(folder) / "start"))
+        start = start or str(clone(Path(folder) / "start"))
         assert same_prompt(start)
-        for seed in range(seeds):
-            with ThreadPoolExecutor(2) as both:  # at once: what else is at work hits both alike
-                words = (str(seed), str(steps), str(threshold))
-                waiting = {
-                    system: both.submit(in_process, start, system, *words, module="trl_learning")
-                    for system in runs
-                }
-            for system, future in waiting.items():
-                runs[system].append(future.result())
-                note(f"{system} {seed}", runs[system][-1])
-    found: Found = {"threshold": threshold, "most_steps": steps}
-    for system, each in runs.items():
+        words = (str(seeds), str(steps), str(threshold))
+        with ThreadPoolExecutor(2) as both:
+            waiting = {
+                system: both.submit(lines_of, start, system, *words, module="trl_learning")
+                for system in ("foldgym", "trl")
+            }
+    found: Found = {"threshold": threshold, "most_steps": steps, "seeds": seeds}
+    for system, future in waiting.items():
+        runs = future.result()
         found[system] = {
-            "reached": f"{sum(run['reached'] for run in each)} of {seeds}",
+            "reached": f"{sum(each['reached'] for each in runs)} of {seeds}",
             **{
-                name: spread([float(run[name]) for run in each])
+                name: spread([float(each[name]) for each in runs])
                 for name in ("steps", "seconds", "processor_seconds", "seconds_a_step", "peak_mb")
             },
-            "curves": [run["curve"] for run in each],
+            "curves": [each["curve"] for each in runs],
         }
     return found
 
@@ -451,7 +377,7 @@ def run(quick: bool = False) -> Found:
         steps: dict[str, Callable[[], Found]] = {
             "B2 trouble": lambda: trouble(folder),
             "B4 step": lambda: whole_step(folder, 4 if quick else 8, 1 if quick else 2),
-            "B5 learning": lambda: learning(1 if quick else 5, 3 if quick else 25, 0.8),
+            "B5 learning": lambda: learning(1 if quick else 5, 3 if quick else 40, 0.8),
         }
         for name, measure in steps.items():
             found[name] = measure()
@@ -476,10 +402,12 @@ def main(words: list[str]) -> None:
             result = foldgym_inside_trl(folder, both)
         case ["latencies", folder, cases]:
             result = latencies(folder, [tuple(each) for each in json.loads(cases)])
-        case ["step", "foldgym", folder, steps]:
-            result = step_of_ours(folder, int(steps))
-        case ["step", "trl", folder, steps]:
-            result = step_of_trl(folder, int(steps))
+        case ["learning", start, seeds, steps]:
+            result = learning(int(seeds), int(steps), 0.8, start)
+        case ["step", system, folder, steps]:
+            from benchmarks.suites.trl_step import SYSTEMS
+
+            result = SYSTEMS[system](folder, int(steps))
         case _:
             result = run("--quick" in words)
             if "--quick" not in words:

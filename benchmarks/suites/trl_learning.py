@@ -1,8 +1,8 @@
 """Seconds and steps to a success threshold, foldgym and TRL from the same start; see `suites.trl`.
 
-    python -m benchmarks.suites.trl_learning START SYSTEM SEED STEPS   # one run, as JSON
+    python -m benchmarks.suites.trl_learning START SYSTEM SEEDS STEPS THRESHOLD   # one system
 
-START is made by `clone`. Both sample 8 episodes of each of 4 tasks a step at temperature 1, make
+START is made by `clone`. Both sample 8 episodes of each of 2 tasks a step at temperature 1, make
 one AdamW step on the token mean of the policy gradient with advantages (r - mean) / std, at the
 same learning rate, without warm-up, decay or KL, gradients clipped at norm 1, one thread. Both see
 the same ids: TRL is given our chat template without the list of tools. `gradient_checkpointing`, on
@@ -17,12 +17,14 @@ import resource
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from benchmarks.suites.trl_worlds import Bare, Lock, TrlLock
 
-GROUPS, SIZE, LR = 4, 8, 2e-3
+GROUPS, SIZE, LR = 2, 8, 2e-3
+WINDOW = 5  # steps whose mean success must reach the threshold
 WORLD = f"{Path(__file__).parent / 'trl_worlds.py'}:Lock"
 LONGEST = 40  # ids of a turn; a good one has 25
 Found = dict[str, Any]
@@ -80,7 +82,7 @@ def chat_tokenizer(path: str) -> Any:
 
 
 class Watch:
-    """Success and seconds of every step, and whether the last three steps reach the threshold."""
+    """Success and seconds of every step, and whether the last steps reach the threshold."""
 
     def __init__(self, threshold: float) -> None:
         self.threshold, self.success = threshold, list[float]()
@@ -91,12 +93,16 @@ class Watch:
         self.success.append(success)
         self.wall.append(time.perf_counter() - self.begun[0])
         self.processor.append(time.process_time() - self.begun[1])
-        return len(self.success) >= 3 and sum(self.success[-3:]) / 3 >= self.threshold
+        return self.reached
+
+    @property
+    def reached(self) -> bool:
+        last = self.success[-WINDOW:]
+        return len(last) == WINDOW and sum(last) / WINDOW >= self.threshold
 
     def found(self) -> Found:
-        reached = len(self.success) >= 3 and sum(self.success[-3:]) / 3 >= self.threshold
         return {
-            "reached": reached,
+            "reached": self.reached,
             "steps": len(self.success),
             "seconds": round(self.wall[-1], 2),
             "processor_seconds": round(self.processor[-1], 2),
@@ -162,7 +168,6 @@ def theirs(start: str, seed: int, steps: int, threshold: float) -> Found:
     import torch
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, TrainerCallback
-    from trl import GRPOConfig, GRPOTrainer
 
     from foldgym.seeding import derive_seed
 
@@ -174,7 +179,8 @@ def theirs(start: str, seed: int, steps: int, threshold: float) -> Found:
         for number in range(GROUPS * steps)
     ]
     with tempfile.TemporaryDirectory() as folder:
-        args = GRPOConfig(
+        trl: Any = import_module("trl")
+        args = trl.GRPOConfig(
             output_dir=folder,
             seed=seed,
             per_device_train_batch_size=GROUPS * SIZE,
@@ -199,12 +205,14 @@ def theirs(start: str, seed: int, steps: int, threshold: float) -> Found:
             def on_train_begin(self, *_: Any, **__: Any) -> None:
                 watch.begun = time.perf_counter(), time.process_time()
 
-            def on_log(self, args: Any, state: Any, control: Any, logs: Any, **_: Any) -> None:
-                if "reward" in logs and watch.step(float(logs["reward"])):
+            def on_log(
+                self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any
+            ) -> None:
+                if logs and "reward" in logs and watch.step(float(logs["reward"])):
                     control.should_training_stop = True
 
         model = AutoModelForCausalLM.from_pretrained(start)
-        trainer = GRPOTrainer(
+        trainer = trl.GRPOTrainer(
             model,
             None,
             args,
@@ -237,5 +245,7 @@ def same_prompt(start: str) -> bool:
 
 
 if __name__ == "__main__":
-    path, system, number, most, least = sys.argv[1:]
-    print(json.dumps(SYSTEMS[system](path, int(number), int(most), float(least))))
+    path, system, numbers, most, least = sys.argv[1:]
+    for seed in range(int(numbers)):
+        result = SYSTEMS[system](path, seed, int(most), float(least))
+        print(json.dumps(result), flush=True)

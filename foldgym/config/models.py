@@ -289,10 +289,15 @@ class TokenizerSection(Section):
 
 
 class SftSection(Optimiser):
-    """Behaviour cloning. `context_weight` is the loss weight of tokens the agent did not write."""
+    """Behaviour cloning. `context_weight` is the loss weight of tokens the agent did not write.
+
+    `trainer` "trl" hands the same rows to TRL's SFTTrainer, a batch in `accumulate` parts.
+    """
 
     steps: Positive = 450
     batch: Positive = 32
+    trainer: Literal["foldgym", "trl"] = "foldgym"
+    accumulate: Positive = 1
     microbatch_tokens: Positive = 2048  # rows of like length together: less padding, same sum
     expert: Name = "optimal"
     trajectories: str = ""  # a recorded file to clone instead of the expert

@@ -208,6 +208,7 @@ class SftRun(Run):
         """Options that have no effect with the chosen parts, each with its reason."""
         yield from super().inert()
         yield from _optimiser_inert("sft", self.sft, self.policy)
+        yield from _trainer_inert(self.sft)
         yield from _lora_inert(self.lora)
         if self.memory is not None:
             yield from _memory_inert(self.memory)
@@ -231,6 +232,14 @@ class SftRun(Run):
         _check_dtype(self.policy)
         if self.lora.rank and self.policy is None:
             raise refuse("lora.rank: adapters need a trained base; give a [policy] to continue")
+        if self.sft.trainer == "trl":
+            if self.lora.rank:
+                raise refuse('lora.rank: adapters are for sft.trainer = "foldgym"')
+            if self.sft.batch % self.sft.accumulate:
+                raise refuse(
+                    f"sft.accumulate: {self.sft.accumulate} does not divide sft.batch = "
+                    f"{self.sft.batch}"
+                )
         shape = self.model
         if shape is not None and shape.heads % (shape.kv_heads or shape.heads):
             raise refuse(
@@ -326,6 +335,16 @@ def _optimiser_inert(where: str, optim: Optimiser, policy: PolicySection | None)
         yield f"{where}.floor", f'{where}.schedule is "constant"'
     if policy is None or policy.device.startswith("cpu"):
         yield f"{where}.offload", "the policy is in the CPU's memory already"
+
+
+def _trainer_inert(sft: SftSection) -> Inert:
+    if sft.trainer == "foldgym":
+        yield "sft.accumulate", "foldgym parts a batch by sft.microbatch_tokens"
+        return
+    yield "sft.microbatch_tokens", "TRL parts a batch into sft.accumulate"
+    yield "sft.context_weight", "TRL counts an id in full or not at all, so only sampled ones are"
+    for key in ("layout", "logprob_chunk", "offload"):
+        yield f"sft.{key}", 'sft.trainer is "trl", which does not know it'
 
 
 def _lora_inert(lora: LoraSection) -> Inert:

@@ -20,10 +20,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from foldgym.agents.engines.models import renderer_of
+from foldgym.agents.engines.rendering import choose_renderer
+from foldgym.agents.engines.templates import renderer_in
 from foldgym.agents.engines.tokenizer import Tokenizer
 from foldgym.agents.engines.torch_engine import TorchPolicy
-from foldgym.agents.renderers import make_renderer
 from foldgym.agents.rollout import Rollout, rollout
 from foldgym.config import EnvSection, RolloutSection, parse_memory
 from foldgym.envs import registry
@@ -179,7 +179,8 @@ def rollout_func(
 
     `names` are the environments of the rows, `kwargs` go to all of them. `memory` is a `[memory]`
     section, such as `{"use": "summarise", "max_context": 512}`; `max_tokens` are those of one turn.
-    `renderer` "auto" is the one that the model's folder names. The temperature is the trainer's.
+    `renderer` "auto" is the one of the tokenizer's chat template.
+    The temperature is the trainer's.
 
     A trajectory that folds has several segments, which are several rows. `segments="refuse"` raises
     `ConfigError` then; `"rows"` plays `episodes` per task and hands TRL each segment as a row with
@@ -255,18 +256,11 @@ class RolloutFunc:
     def _player(self, trainer: Any) -> tuple[TorchPolicy, Rollout]:
         model = trainer.accelerator.unwrap_model(trainer.model)
         if self._made is None or self._made[0] is not model:
+            words = _tokenizer(trainer.processing_class)
             name = self.renderer
             if name == "auto":
-                name = renderer_of(model.name_or_path) if model.name_or_path else ""
-            if not name:
-                raise ConfigError(
-                    f"the model in {model.name_or_path!r} does not say which renderer it was "
-                    'trained with; give rollout_func(..., renderer="chatml"), say'
-                )
-            import tokenizers
-
-            backend = trainer.processing_class.backend_tokenizer.to_str()
-            renderer = make_renderer(name, Tokenizer(tokenizers.Tokenizer.from_str(backend)))
+                name = renderer_in(words.template) or name
+            renderer = choose_renderer(name, words, model.config.model_type).renderer
             pad = trainer.processing_class.pad_token_id
             policy = TorchPolicy(model, renderer.stop_ids, pad_id=pad)
             options = dict(self.memory)
@@ -277,6 +271,14 @@ class RolloutFunc:
             how = how_to_play(limits, memory, renderer, self.mix.max_turns)
             self._made = (model, policy, how)
         return self._made[1:]
+
+
+def _tokenizer(theirs: Any) -> Tokenizer:
+    import tokenizers
+
+    backend = tokenizers.Tokenizer.from_str(theirs.backend_tokenizer.to_str())
+    template = theirs.chat_template
+    return Tokenizer(backend, template if isinstance(template, str) else "")
 
 
 def check_trainer(trainer: Any, segments: Segments) -> None:

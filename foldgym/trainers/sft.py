@@ -68,6 +68,8 @@ def sft(
         check_notes(run.envs, memory_of(run.memory)())
     actor = cloned(run, mix)
     show = demonstrations or shown(run, mix, actor)
+    if run.sft.trainer == "trl":
+        return _by_trl(run, folder, actor, show, progress)
     learner = TorchLearner(actor.policy, policy_gradient, optim_of(run))
     log = RunLog(
         folder,
@@ -89,7 +91,35 @@ def sft(
             log.step(step, metrics, clock.laps)
             if progress:
                 progress(step, run.sft.steps, headline(metrics))
-        return _save(run, folder, actor, learner, log)
+        return _save(run, folder, actor, learner.state(), log)
+    finally:
+        log.close()
+
+
+def _by_trl(
+    run: SftRun, folder: Path, actor: Actor, show: Demonstrate, progress: Progress | None
+) -> Path:
+    """The same run with TRL's SFTTrainer; of several processes one writes."""
+    from foldgym.trainers.sft_trl import Cloning
+
+    cloning = Cloning(run, actor, optim_of(run))
+    cloning.state.wait_for_everyone()  # all have seen that the folder is new
+    if not cloning.leads:
+        cloning.train(show, folder, lambda step, numbers: None)
+        return folder
+    log = RunLog(folder, trajectories=False, sinks=open_sinks(run.log, folder, run.model_dump()))
+    write_run(run, folder)
+    clock = Clock()
+
+    def told(step: int, numbers: dict[str, float]) -> None:
+        clock.lap("update")
+        log.step(step, numbers, clock.laps)
+        if progress:
+            progress(step, run.sft.steps, headline(numbers))
+
+    try:
+        cloning.train(show, folder, told)
+        return _save(run, folder, actor, {}, log)
     finally:
         log.close()
 
@@ -217,7 +247,9 @@ def _unscored(trajectory: Trajectory) -> Reward:
     return Reward(0.0, 0.0)
 
 
-def _save(run: SftRun, folder: Path, actor: Actor, learner: TorchLearner, log: RunLog) -> Path:
+def _save(
+    run: SftRun, folder: Path, actor: Actor, learner: Mapping[str, object], log: RunLog
+) -> Path:
     metadata: Mapping[str, object] = {"step": run.sft.steps, "expert": run.sft.expert}
     return checkpoint.save(
         folder / CHECKPOINTS,
@@ -226,5 +258,5 @@ def _save(run: SftRun, folder: Path, actor: Actor, learner: TorchLearner, log: R
             path, actor.policy.model, actor.tokenizer, actor.renderer_name, metadata
         ),
         {"offsets": log.offsets()},
-        {"learner": learner.state()},
+        {"learner": learner},
     )

@@ -24,7 +24,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from transformers.utils import logging
 
 from foldgym.agents.engines import vision
-from foldgym.agents.engines.templates import folder_settings
+from foldgym.agents.engines.templates import folder_settings, renderer_in
 from foldgym.agents.engines.tokenizer import Tokenizer, load_tokenizer
 from foldgym.errors import CheckpointError, DataError, UnknownName
 from foldgym.types import Json
@@ -206,12 +206,8 @@ def load_policy(
     form = vision.read_format(folder, model.config)
     vision.check_ids(tokenizer.controls(), vision.give_sight(model, form))
     model = model.to(device) if device else model
-    return SavedPolicy(model, tokenizer, sheet.get("renderer", ""), sheet.get("metadata", {}))
-
-
-def renderer_of(path: str | Path) -> str:
-    """The renderer that a policy folder was trained with; empty where foldgym did not write it."""
-    return str(_read_sheet(Path(path).absolute()).get("renderer", ""))
+    renderer = sheet.get("renderer", "") or renderer_in(tokenizer.template)
+    return SavedPolicy(model, tokenizer, renderer, sheet.get("metadata", {}))
 
 
 def _load_adapted(

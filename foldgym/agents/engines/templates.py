@@ -6,6 +6,8 @@ renderer writes.
 
 from __future__ import annotations
 
+import re
+
 from foldgym.agents.renderers.base import Tokenizer
 from foldgym.agents.renderers.chatml import TOOLS_INTRO
 from foldgym.types import Json
@@ -77,6 +79,15 @@ _CHATML_ANSWERS: dict[str, Json] = {
 }
 
 
+_MARK = re.compile(r"\A\{#- foldgym: ([\w-]+) -#\}")
+
+
+def renderer_in(template: str) -> str:
+    """The renderer whose chat template this is; empty if foldgym did not write it."""
+    found = _MARK.match(template)
+    return found.group(1) if found else ""
+
+
 def folder_settings(renderer: str, tokenizer: Tokenizer) -> dict[str, Json]:
     """What `tokenizer_config.json` should say of a renderer: nothing of one that we do not know.
 
@@ -85,16 +96,21 @@ def folder_settings(renderer: str, tokenizer: Tokenizer) -> dict[str, Json]:
     template, and stays text here. `response_template` is how transformers reads calls in a message.
     """
     if renderer == "compact":
-        return {"chat_template": _COMPACT, "eos_token": "<|end|>"}
+        return {"chat_template": _mark(renderer) + _COMPACT, "eos_token": "<|end|>"}
     if renderer != "chatml":
         return {}
     gap = _gap(tokenizer)
     text = _CHATML.replace("GAP", repr(gap)).replace("INTRO", repr(TOOLS_INTRO))
     return {
-        "chat_template": text,
+        "chat_template": _mark(renderer) + text,
         "eos_token": "<|im_end|>",
         "response_template": _CHATML_ANSWERS,
     }
+
+
+def _mark(renderer: str) -> str:
+    """Other programs keep a template as it is when they save the folder anew."""
+    return f"{{#- foldgym: {renderer} -#}}"
 
 
 def _gap(tokenizer: Tokenizer) -> str:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from foldgym.agents.engines.models import init_model, write_policy
-from foldgym.agents.engines.templates import folder_settings
+from foldgym.agents.engines.templates import folder_settings, renderer_in
 from foldgym.agents.engines.tokenizer import CHATML_CONTROLS, CONTROLS, Tokenizer, train_tokenizer
 from foldgym.agents.renderers import Renderer, make_renderer
 from foldgym.types import Message, Tool, ToolCall
@@ -124,3 +124,10 @@ def test_transformers_reads_calls_back(theirs: Any, ours: Renderer) -> None:
 def test_nothing_is_said_of_a_renderer_that_is_not_ours() -> None:
     tokenizer = train_tokenizer(TEXTS * 9, 320)
     assert folder_settings("my_module:Mine", tokenizer) == {}
+
+
+@pytest.mark.parametrize("name", ["compact", "chatml"])
+def test_a_template_says_whose_it_is(name: str) -> None:
+    tokenizer = train_tokenizer(TEXTS * 9, 320, CONTROLS_OF[name])
+    assert renderer_in(folder_settings(name, tokenizer)["chat_template"]) == name
+    assert renderer_in("{{ messages }}") == ""

@@ -14,6 +14,8 @@ import pytest
 import torch
 
 from foldgym.agents.engines.models import load_policy
+from foldgym.cli.main import main
+from foldgym.config import PolicySection, TrainRun, parse
 from foldgym.envs import registry
 from foldgym.errors import ConfigError
 from foldgym.integrations import trl as fold
@@ -21,6 +23,8 @@ from foldgym.rewards import Rubric, Term, env_score
 from foldgym.trainers.advantages.grpo import grpo
 from foldgym.trainers.batch import make_batch
 from foldgym.trainers.reading import Reader
+from foldgym.trainers.train import train
+from foldgym.trainers.wiring import load_actor
 from foldgym.types import Group, Request, Reward, Trajectory
 
 WORLD = "foldgym/GuessNumber-v0"
@@ -248,3 +252,36 @@ def test_what_trl_cannot_carry_is_refused(
     )
     with pytest.raises(ConfigError, match=says):
         trainer.train()
+
+
+@pytest.mark.slow
+def test_a_folder_that_trl_saved_plays_and_trains_here(start: Path, tmp_path: Path) -> None:
+    rows = fold.dataset(WORLD, 4, **EASY)
+    args = config(tmp_path / "out", max_steps=1)
+    trainer = trl().GRPOTrainer(
+        str(start), fold.reward(), args, rows, rollout_func=fold.rollout_func(WORLD, **EASY)
+    )
+    trainer.train()
+    trainer.save_model(str(tmp_path / "saved"))
+    assert not (tmp_path / "saved" / "foldgym.json").exists()
+    actor = load_actor(PolicySection(path=str(tmp_path / "saved")))
+    assert actor.renderer_name == "chatml"  # found out from the chat template
+    theirs = trainer.model.state_dict()
+    assert all(torch.equal(x, theirs[n]) for n, x in actor.policy.model.state_dict().items())
+    text = f"""
+    output = "{tmp_path / "run"}"
+    [policy]
+    path = "{tmp_path / "saved"}"
+    [[envs]]
+    name = "{WORLD}"
+    kwargs = {{low = 1, high = 8}}
+    [train]
+    steps = 1
+    groups = 2
+    group_size = 4
+    """
+    folder = train(parse(TrainRun, text))
+    (line,) = (folder / "metrics.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(line)["tokens"] > 100
+    for policy in (tmp_path / "saved", folder):
+        assert main(["eval", "--policy", str(policy), "--env", WORLD, "--episodes", "2"]) == 0
