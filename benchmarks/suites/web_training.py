@@ -1,11 +1,11 @@
-"""Cloning, then GRPO in a shop and in a browser: held-out success before and after, three seeds.
+"""Cloning, then GRPO in a real browser: held-out success before and after, three seeds.
 
     python -m benchmarks.suites.web_training miniwob          # what is done is not done again
-    python -m benchmarks.suites.web_training shop --docs      # table and figure of the last result
+    python -m benchmarks.suites.web_training miniwob --docs   # table and figure of the last result
 
-Run files `runs/{miniwob,shop}_{clone,train}.toml`. Both policies play the same episodes of the
-`test` split, sampled at temperature 1; nothing of that split is trained on. A run that was killed
-goes on from its newest checkpoint.
+Run files `runs/miniwob_clone.toml` and `runs/miniwob_train.toml`. Both policies play the same
+episodes of the `test` split, sampled at temperature 1; nothing of that split is trained on. A run
+that was killed goes on from its newest checkpoint.
 """
 
 from __future__ import annotations
@@ -47,10 +47,7 @@ class Study:
 
 STUDIES = {
     each.name: each
-    for each in (
-        Study("miniwob", "foldgym/MiniWoB-v0", 256, "browser.md", "raw_reward"),
-        Study("shop", "foldgym/Shop-v0", 256, "shop.md", "score"),
-    )
+    for each in (Study("miniwob", "foldgym/MiniWoB-v0", 256, "browser.md", "raw_reward"),)
 }
 
 
