@@ -220,13 +220,26 @@ def rollout_with(
         Budget(context, min(reserve, context - 1), section.soft, section.overflow),
         Limits(args.max_turns or (limits.max_turns if limits else 0) or world.max_turns),
         args.retries,
-        args.concurrency,
+        at_once(args.concurrency, world),
         _aux(args, player, section, scaffold),
         scaffold=make_scaffold,
         untrained=untrained,
     )
     store = store_of(args, player, made)
     return replace(made, store=store.head) if store else made
+
+
+def at_once(asked: int, world: World) -> int:
+    """Episodes at a time: in a browser as many as it has contexts at most.
+
+    An engine may wait for all that play before it answers any, and those without a context would
+    never ask.
+    """
+    if not any(spec.browser for spec in world.specs.values()):
+        return asked
+    from foldgym.containers.browser import most_contexts
+
+    return min(asked, most_contexts())
 
 
 def _scaffold(args: argparse.Namespace, player: Player) -> ScaffoldSection:

@@ -356,7 +356,7 @@ class _Pool:
         self.closing: asyncio.Task[None] | None = None
 
     async def enter(self, setting: Setting, near: str, wait: float | None) -> Seat:
-        cap = _cap()
+        cap = most_contexts()
         async with self.change:
             if wait is None and self.busy >= cap:
                 raise UserError(
@@ -454,7 +454,8 @@ async def _vacate(seat: Seat) -> None:
     await seat.gateway.close()
 
 
-def _cap() -> int:
+def most_contexts() -> int:
+    """Contexts at a time; raises `UserError` for a FOLDGYM_BROWSER_CONTEXTS that is no number."""
     given = os.environ.get("FOLDGYM_BROWSER_CONTEXTS", str(CAP))
     if not given.isdigit() or int(given) < 1:
         raise UserError(f"FOLDGYM_BROWSER_CONTEXTS={given!r} is no number of contexts above 0")
