@@ -24,6 +24,7 @@ HERE = Path(__file__).parent
 SUITES = (
     *("envs", "rollout", "engine", "memory", "gains", "install", "estimators", "credit"),
     *("household", "search", "shop", "sandboxes", "miniwob", "asynchronous", "packing", "drift"),
+    "trl",
 )
 
 

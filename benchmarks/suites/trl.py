@@ -377,7 +377,7 @@ def run(quick: bool = False) -> Found:
         steps: dict[str, Callable[[], Found]] = {
             "B2 trouble": lambda: trouble(folder),
             "B4 step": lambda: whole_step(folder, 4 if quick else 8, 1 if quick else 2),
-            "B5 learning": lambda: learning(1 if quick else 5, 3 if quick else 40, 0.8),
+            "B5 learning": lambda: learning(1 if quick else 5, 3 if quick else 40, 0.7),
         }
         for name, measure in steps.items():
             found[name] = measure()
@@ -403,7 +403,7 @@ def main(words: list[str]) -> None:
         case ["latencies", folder, cases]:
             result = latencies(folder, [tuple(each) for each in json.loads(cases)])
         case ["learning", start, seeds, steps]:
-            result = learning(int(seeds), int(steps), 0.8, start)
+            result = learning(int(seeds), int(steps), 0.7, start)
         case ["step", system, folder, steps]:
             from benchmarks.suites.trl_step import SYSTEMS
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.suites.trl_learning START SYSTEM SEEDS STEPS THRESHOLD   # one system
 
-START is made by `clone`. Both sample 8 episodes of each of 2 tasks a step at temperature 1, make
+START is made by `clone`. Both sample 8 episodes of each of 8 tasks a step at temperature 1, make
 one AdamW step on the token mean of the policy gradient with advantages (r - mean) / std, at the
 same learning rate, without warm-up, decay or KL, gradients clipped at norm 1, one thread. Both see
 the same ids: TRL is given our chat template without the list of tools. `gradient_checkpointing`, on
@@ -23,7 +23,7 @@ from typing import Any
 
 from benchmarks.suites.trl_worlds import Bare, Lock, TrlLock
 
-GROUPS, SIZE, LR = 2, 8, 2e-3
+GROUPS, SIZE, LR = 8, 8, 1e-3
 WINDOW = 5  # steps whose mean success must reach the threshold
 WORLD = f"{Path(__file__).parent / 'trl_worlds.py'}:Lock"
 LONGEST = 40  # ids of a turn; a good one has 25
