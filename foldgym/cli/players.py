@@ -195,6 +195,7 @@ def rollout_with(
     from foldgym.agents.scaffolds import scaffold_of
     from foldgym.cli.stores import store_of
     from foldgym.config import given, plug
+    from foldgym.envs.registry import at_once
     from foldgym.memory import MEMORIES
     from foldgym.types import Budget, Sampling
 
@@ -220,26 +221,13 @@ def rollout_with(
         Budget(context, min(reserve, context - 1), section.soft, section.overflow),
         Limits(args.max_turns or (limits.max_turns if limits else 0) or world.max_turns),
         args.retries,
-        at_once(args.concurrency, world),
+        at_once(args.concurrency, world.specs.values()),
         _aux(args, player, section, scaffold),
         scaffold=make_scaffold,
         untrained=untrained,
     )
     store = store_of(args, player, made)
     return replace(made, store=store.head) if store else made
-
-
-def at_once(asked: int, world: World) -> int:
-    """Episodes at a time: in a browser as many as it has contexts at most.
-
-    An engine may wait for all that play before it answers any, and those without a context would
-    never ask.
-    """
-    if not any(spec.browser for spec in world.specs.values()):
-        return asked
-    from foldgym.containers.browser import most_contexts
-
-    return min(asked, most_contexts())
 
 
 def _scaffold(args: argparse.Namespace, player: Player) -> ScaffoldSection:

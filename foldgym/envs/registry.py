@@ -8,7 +8,7 @@ import inspect
 import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -143,6 +143,19 @@ def spec(name: str) -> EnvSpec:
         return _specs[name]
     hint = 'Your own: "path/to/file.py:Class" or "module:Class"'
     raise UnknownName("environment", name, _specs, hint)
+
+
+def at_once(asked: int, played: Iterable[EnvSpec]) -> int:
+    """Episodes at a time: where one plays in a browser, as many as it has contexts at most.
+
+    An engine may wait for all that play before it answers any, and those without a context would
+    never ask.
+    """
+    if not any(each.browser for each in played):
+        return asked
+    from foldgym.containers.browser import most_contexts
+
+    return min(asked, most_contexts())
 
 
 def specs(ready: bool = False) -> tuple[EnvSpec, ...]:

@@ -232,7 +232,8 @@ def optim_of(run: SftRun) -> Optim:
 
 def _how(run: SftRun, renderer: Renderer, mix: Worlds, budget: Budget) -> Rollout:
     memory = memory_of(run.memory) if run.memory is not None else FullHistory
-    return Rollout(renderer, memory, budget=budget, limits=Limits(mix.max_turns))
+    how = Rollout(renderer, memory, budget=budget, limits=Limits(mix.max_turns))
+    return replace(how, concurrency=mix.at_once(how.concurrency))
 
 
 def _played(groups: list[Group]) -> list[Group]:

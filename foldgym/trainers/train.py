@@ -255,6 +255,7 @@ def build(run: TrainRun, folder: Path, found: checkpoint.Checkpoint | None = Non
     head = value_head(parts, learner) if "value" in parts.asks else None
     aux = None if run.aux is None else load_aux(run.aux, actor.renderer)
     how = how_to_play(run.rollout, run.memory, actor.renderer, mix.max_turns, run.scaffold, aux)
+    how = replace(how, concurrency=mix.at_once(how.concurrency))
     if run.train.ahead:
         how = replace(how, places=asyncio.Semaphore(how.concurrency))
     sampler = sampler_of(parts, mix, how, learner)

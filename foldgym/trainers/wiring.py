@@ -51,6 +51,11 @@ class Worlds:
     weights: Mapping[str, float]
     open: OpenEnv
     max_turns: int
+    specs: tuple[registry.EnvSpec, ...] = ()
+
+    def at_once(self, asked: int) -> int:
+        """How many episodes may play at a time if `asked` are wanted."""
+        return registry.at_once(asked, self.specs)
 
 
 def worlds(sections: Sequence[EnvSection], split: str = "", *, learning: bool = False) -> Worlds:
@@ -85,7 +90,7 @@ def worlds(sections: Sequence[EnvSection], split: str = "", *, learning: bool = 
         )
 
     weights = {label: section.weight for label, (section, _, _) in makers.items()}
-    return Worlds(weights, open_env, turns)
+    return Worlds(weights, open_env, turns, tuple(spec for _, spec, _ in makers.values()))
 
 
 def _maker(section: EnvSection, split: str) -> tuple[registry.Maker, int]:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from foldgym.cli.main import main
-from foldgym.cli.players import at_once, make_world
 from foldgym.records import RecordReader
 
 GUESS = "foldgym/GuessNumber-v0"
@@ -177,13 +176,3 @@ def test_an_empty_checkpoint_folder_says_what_is_missing(
 ) -> None:
     assert main(["eval", "--policy", str(tmp_path), "--env", GUESS]) == 2
     assert "holds no config.json" in capsys.readouterr().err
-
-
-@pytest.mark.browser
-def test_a_browser_plays_no_more_at_once_than_it_has_contexts(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("FOLDGYM_BROWSER_CONTEXTS", "3")
-    pages = make_world(["foldgym/MiniWoB-v0"], {}, None)
-    assert [at_once(asked, pages) for asked in (1, 3, 64)] == [1, 3, 3]
-    assert at_once(64, make_world(["foldgym/GuessNumber-v0"], {}, None)) == 64

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 import foldgym
+from foldgym.config import EnvSection
 from foldgym.envs import registry
 from foldgym.envs.games import GuessNumber
 from foldgym.envs.registry import EnvSpec, load_module, make, maker, register, spec, specs
 from foldgym.errors import DataError, MissingExtra, UnknownName, UserError
+from foldgym.trainers.wiring import worlds
 
 WORLD = """
 from foldgym import ToolEnv, tool
@@ -268,3 +270,16 @@ class TestGymnasium:
             assert gymnasium.spec("me/Twice-v0").max_episode_steps == 3
         finally:
             del gymnasium.registry["me/Twice-v0"]
+
+
+@pytest.mark.browser
+def test_a_browser_plays_no_more_at_once_than_it_has_contexts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FOLDGYM_BROWSER_CONTEXTS", "3")
+    pages, words = registry.spec("foldgym/MiniWoB-v0"), registry.spec("foldgym/GuessNumber-v0")
+    assert [registry.at_once(asked, [words, pages]) for asked in (1, 3, 64)] == [1, 3, 3]
+    assert registry.at_once(64, [words]) == 64
+    assert (
+        worlds([EnvSection(name="foldgym/MiniWoB-v0")]).at_once(64) == 3
+    )  # what train and sft ask
