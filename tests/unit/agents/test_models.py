@@ -102,6 +102,10 @@ def test_a_save_killed_between_its_renames_is_mended(saved: Path) -> None:
 def test_a_folder_of_hugging_face_alone_has_no_renderer(tmp_path: Path) -> None:
     write_policy(tmp_path, tiny(), TOKENIZER, "compact")
     (tmp_path / "foldgym.json").unlink()
+    assert load_policy(tmp_path).renderer == "compact"  # our template says whose it is
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    del settings["chat_template"]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     found = load_policy(tmp_path)
     assert (found.renderer, found.metadata) == ("", {})
     assert same(found.model, tiny())
