@@ -1,11 +1,11 @@
-"""Cloning, then GRPO in a real browser: held-out success before and after, three seeds.
+"""Cloning, then GRPO in a real browser or the text shop: held-out success before and after.
 
     python -m benchmarks.suites.web_training miniwob          # what is done is not done again
     python -m benchmarks.suites.web_training miniwob --docs   # table and figure of the last result
 
-Run files `runs/miniwob_clone.toml` and `runs/miniwob_train.toml`. Both policies play the same
-episodes of the `test` split, sampled at temperature 1; nothing of that split is trained on. A run
-that was killed goes on from its newest checkpoint.
+Run files `runs/NAME_clone.toml` and `runs/NAME_train.toml` of miniwob and shop, three seeds each.
+Both policies play the same episodes of the `test` split, sampled at temperature 1; nothing of that
+split is trained on. A run that was killed goes on from its newest checkpoint.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ class Study:
     page: str
     reward: str
     """Fact that the reward of an episode is read from."""
+    unit: str = ""
+    """Fact that names what several episodes are about, where the split has fewer of it."""
 
     @property
     def results(self) -> Path:
@@ -47,7 +49,10 @@ class Study:
 
 STUDIES = {
     each.name: each
-    for each in (Study("miniwob", "foldgym/MiniWoB-v0", 256, "browser.md", "raw_reward"),)
+    for each in (
+        Study("miniwob", "foldgym/MiniWoB-v0", 256, "browser.md", "raw_reward"),
+        Study("shop", "foldgym/Shop-v0", 256, "shop.md", "score", unit="goal"),
+    )
 }
 
 
@@ -128,6 +133,7 @@ def measure(study: Study, run: Any, policy: str, seed: int) -> Table:
         "seeds": [group.request.seed for group in groups if group.trajectories],
         "outcomes": [int(bool(each["success"])) for each in facts],
         "rewards": [round(float(each.get(study.reward, 0.0)), 4) for each in facts],
+        "units": [each[study.unit] for each in facts] if study.unit else [],
     }
 
 
@@ -146,9 +152,27 @@ def summary(parts: list[Table]) -> Table:
         return paired([old for old, _ in pairs], [new for _, new in pairs], 0).to_table()
 
     return {
-        what: {"all": gap(key, parts), "by_seed": [gap(key, [part]) for part in parts]}
+        what: {
+            "all": gap(key, parts),
+            "by_seed": [gap(key, [part]) for part in parts],
+            **by_unit(key, parts),
+        }
         for what, key in (("success", "outcomes"), ("reward", "rewards"))
     }
+
+
+def by_unit(key: str, parts: list[Table]) -> Table:
+    """The gain with every unit counted once, whatever it was drawn, and units as what varies."""
+    from foldgym.agents.statistics import bootstrap
+
+    gains: dict[Any, list[float]] = {}
+    for part in parts:
+        old, new = part["before"], part["after"]
+        for unit, a, b in zip(new.get("units", ()), old[key], new[key], strict=False):
+            gains.setdefault(unit, []).append(b - a)
+    if not gains:
+        return {}
+    return {"by_unit": bootstrap([fmean(gains[unit]) for unit in sorted(gains)], 0).to_table()}
 
 
 def table(study: Study, result: Table) -> str:
@@ -171,15 +195,17 @@ def table(study: Study, result: Table) -> str:
             ", ".join(f"{each:.1f}" for each in minutes),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"All seeds: success {shown(gains['success']['all'])}, reward "
-            f"{shown(gains['reward']['all'])} (paired, 95 %, over {study.episodes} held-out "
-            "episodes a seed).",
-        ]
+    said = (
+        f"All seeds: success {shown(gains['success']['all'])}, reward "
+        f"{shown(gains['reward']['all'])} (paired, 95 %, over {study.episodes} held-out "
+        "episodes a seed)."
     )
+    if found := gains["success"].get("by_unit"):
+        said += (
+            f"\nWith the {found['n']} {study.unit}s as what varies, each counted once: success "
+            f"{shown(found)}, reward {shown(gains['reward']['by_unit'])}."
+        )
+    return "\n".join([*lines, "", said])
 
 
 def shown(gain: Table) -> str:
