@@ -18,6 +18,8 @@ from foldgym.containers.sandbox import MB, BoxSpec, End, Result, Snapshot
 from foldgym.errors import SandboxError, UserError
 
 _HEADLESS = {"LANG": "C.UTF-8", "TZ": "UTC", "PYTHONHASHSEED": "0", "PAGER": "cat", "TERM": "dumb"}
+_KILL_AGAIN = 0.25
+"""Seconds: who was between fork and exec, and so not known by its mark, is known by then."""
 _BOOKKEEPING = 120.0
 """Seconds for reading, writing and restoring files."""
 _ERRORS = {101: errno.ENOENT, 102: errno.EISDIR, 103: errno.EACCES}
@@ -88,8 +90,7 @@ class Box:
         self.lock = threading.Lock()
         self.gone, self.ended = "", False
         self.struck = 0
-        self.running: dict[str, list[End]] = {}
-        """Of each command that runs, why it was killed, if it was."""
+        self.running: dict[str, Running] = {}
 
     # ------------------------------------------------------------ commands
 
@@ -120,17 +121,20 @@ class Box:
             mark = f"{self.id}/{self.channel.number + 1}"
             before, alone, struck = now(), not self.running, self.keeper.struck()
             running = self.channel.open(Job(command, place, variables, stdin, mark))
-            killed = self.running[mark] = []
+            self.running[mark], killed = running, running.killed
         outputs = {"out": Output(cap), "err": Output(cap)}
         try:
             until = began + timeout
             while not running.wait(min(TICK, until - time.monotonic()), outputs):
                 if not self.keeper.alive():
                     break
-                if time.monotonic() >= until and End.TIMEOUT not in killed:
+                if time.monotonic() >= until:
                     killed.append(End.TIMEOUT)
                     self._kill(mark, before if running.begun else 0, alone)
-                    until = float("inf")
+                    until = time.monotonic() + _KILL_AGAIN
+                if not running.begun and (running.told or killed):
+                    running.call_off()
+                    break  # nobody may be left who would say that it ended
             self._settle(running)
             running.drain(outputs)
             if not killed and self.keeper.struck() > struck:
@@ -149,8 +153,9 @@ class Box:
         """A command without an exit code lost its shell, or the box: find out which."""
         if running.ended:
             return
-        until = time.monotonic() + 0.2  # the last process of a dying box goes a little later
-        while time.monotonic() < until and self.keeper.alive() and not self.gone:
+        for _ in range(20):  # the last process of a dying box goes a little later
+            if self.gone or not self.keeper.alive():
+                break
             time.sleep(0.01)
         self._insist()
 
@@ -162,14 +167,17 @@ class Box:
 
     def _kill(self, mark: str, since: int, alone: bool) -> None:
         """End a command and all it started: if no other ran meanwhile, all that is as young."""
-        with self.lock:
-            alone = alone and set(self.running) <= {mark}
+        everyone_ended = True
+        with self.lock:  # what others ask for now begins when that is done
+            if alone := alone and set(self.running) <= {mark}:
+                if not any(0 < started(each) < since for each in self.keeper.processes()):
+                    self.channel.sweep()  # nobody is older, and it outruns any fork bomb
+                everyone_ended = end_all(
+                    lambda: {p for p in self.keeper.processes() if started(p) >= since}
+                )
         if not alone:
             end_all(lambda: self.keeper.of_command(mark))
-            return
-        if not any(0 < started(each) < since for each in self.keeper.processes()):
-            self.channel.sweep()  # nobody is older, and it outruns any fork bomb
-        if not end_all(lambda: {p for p in self.keeper.processes() if started(p) >= since}):
+        if not everyone_ended:
             self._sweep()
 
     # ------------------------------------------------------------ limits
@@ -184,15 +192,17 @@ class Box:
         elif (written := getattr(self.keeper, "written", int)()) > self.spec.limits.disk:
             self.end(f"it wrote {written} bytes over its image, and may {self.spec.limits.disk}")
         elif self._too_much():
-            with self.lock:
-                for killed in self.running.values():
-                    killed.append(End.MEMORY)
-            self._sweep()
+            self._sweep(End.MEMORY)
 
-    def _sweep(self) -> None:
-        """End every process of the box but those that keep it."""
-        self.channel.sweep()
-        if not end_all(self.keeper.processes):
+    def _sweep(self, *why: End) -> None:
+        """End every process of the box but those that keep it, and what was still to begin."""
+        with self.lock:  # what others ask for now begins when that is done
+            for each in self.running.values():
+                each.killed.extend(why)
+                each.call_off()
+            self.channel.sweep()
+            everyone_ended = end_all(self.keeper.processes)
+        if not everyone_ended:
             self.end("its processes could not be killed")
 
     def _too_much(self) -> bool:

@@ -30,6 +30,7 @@ from foldgym.containers.processes import (
     below,
     end_all,
     everyone,
+    heeding,
     marked,
     namespace,
     private_memory,
@@ -231,7 +232,7 @@ def _launch(spec: BoxSpec, folder: Path, options: list[str]) -> tuple[Namespaces
     try:
         with log.open("wb") as errors:
             process = subprocess.Popen(
-                _command(spec, channel.folder, passwd, group, theirs, options),
+                [*heeding(), *_command(spec, channel.folder, passwd, group, theirs, options)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,

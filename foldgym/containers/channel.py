@@ -15,13 +15,13 @@ import os
 import secrets
 import select
 import shlex
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from foldgym.containers.sandbox import Limits
+from foldgym.containers.processes import remove_tree
+from foldgym.containers.sandbox import End, Limits
 from foldgym.errors import SandboxError
 
 MARK = "FOLDGYM_EXEC"
@@ -54,11 +54,12 @@ _SWEEP = "  [ $number != sweep ] || {{ kill -KILL -1; continue; }}\n"
 """All at once: a fork that has not happened when the signal is sent does not happen."""
 
 _JOB = """exec 9>{folder}/status
-( echo started >&9; exec 9>&-; {exports}
+( exec 8<{folder}/go; echo started >&9; exec 9>&-; {exports}
+  read -r <&8; [ "$REPLY" = go ] || exit 137; exec 8<&-
   cd -- {cwd} && exec {shell} ) <{stdin} >{folder}/out 2>{folder}/err
 echo $? >&9
 """
-"""It says that it has started once all is open: then our side removes the names."""
+"""It says that it has started once all is open: our side removes the names, and lets it go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +206,11 @@ class Running:
         for name in ("out", "err", "status"):
             _pipe(folder / name, 0o666)
             self.pipes[name] = os.open(folder / name, os.O_RDONLY | os.O_NONBLOCK)
-        self.status = b""
+        _pipe(folder / "go", 0o644)
+        self.go = os.open(folder / "go", os.O_RDWR)  # which waits for no reader
+        self.told, self.status = False, b""
+        self.killed: list[End] = []
+        """Why, if it was; the first reason counts."""
 
     def wait(self, seconds: float, outputs: Mapping[str, Output]) -> bool:
         """Read for at most `seconds`; True once the command has ended (or lost its shell)."""
@@ -246,9 +251,19 @@ class Running:
             outputs[name].add(data)
 
     def _hide(self) -> None:
-        """Remove the names of what the command's shells hold open by now."""
-        for name in ("status", "out", "err", "in", "job"):
+        """Remove the names of what the command's shells hold open by now; then it may run."""
+        for name in ("status", "out", "err", "go", "in", "job"):
             (self.folder / name).unlink(missing_ok=True)
+        self._tell(b"go\n")
+
+    def call_off(self) -> None:
+        """A command that has not begun never will."""
+        self._tell(b"stop\n")
+
+    def _tell(self, word: bytes) -> None:
+        if not self.told:
+            self.told = True
+            os.write(self.go, word)
 
     @property
     def begun(self) -> bool:
@@ -270,7 +285,13 @@ class Running:
         """Close the pipes, and forget the command's folder."""
         while self.pipes:
             os.close(self.pipes.popitem()[1])
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.go >= 0:
+            os.close(self.go)
+            self.go = -1
+        try:
+            self.folder.rmdir()  # most commands have left nothing there
+        except OSError:
+            remove_tree(self.folder)
 
 
 def _read(handle: int) -> bytes | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from foldgym.containers.box import Box
 from foldgym.containers.labels import held_by, new_label, save
+from foldgym.containers.processes import remove_tree
 from foldgym.containers.reaper import reap
 from foldgym.containers.sandbox import BoxSpec, Sandbox
 from foldgym.containers.trees import trees
@@ -90,11 +91,9 @@ def open_box(spec: BoxSpec | None = None, backend: str = "auto", wait: float = 6
             if spec.files is not None and not getattr(keeper, "filled", False):
                 box.restore(spec.files)
         except BaseException:
-            import shutil
-
             if box is not None:
                 box.close()
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder)
             raise
     except BaseException as problem:
         if box is None:

@@ -17,12 +17,16 @@ from foldgym.containers.sandbox import BoxSpec
 from foldgym.errors import SandboxError, UserError
 
 _ADOPT = """
-import ctypes, os, sys
+import ctypes, os, signal, sys
 PR_SET_CHILD_SUBREAPER = 36
 ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+for each in signal.valid_signals():
+    if signal.getsignal(each) is signal.SIG_IGN:
+        signal.signal(each, signal.SIG_DFL)
 os.execv(sys.argv[1], [sys.argv[1], "--noprofile", "--norc", sys.argv[2]])
 """
-"""Makes the launcher the parent of every process of the box that loses its own."""
+"""Makes the launcher the parent of every process of the box that loses its own. There no signal is
+ignored, as Python ignores some, and what a script runs in the background SIGINT."""
 WARNING = "the process backend isolates nothing: commands run as you, on this machine"
 
 

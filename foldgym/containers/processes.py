@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_PASSES = 100  # of killing, whatever the clock says
+_STILL_WRITTEN = {errno.ENOTEMPTY, errno.ENOENT}  # what rmtree meets where others make and remove
+_WRITERS_SECONDS = 30.0  # a busy machine may take so long to let a killed process end
+
+
+@functools.cache
+def heeding() -> tuple[str, ...]:
+    """Words before a command that has it ignore no signal; none where there is no GNU env.
+
+    What a script runs in the background ignores SIGINT and SIGQUIT, and so would its children.
+    """
+    env = shutil.which("env")
+    if env is None:
+        return ()
+    words = (env, "--default-signal")
+    done = subprocess.run([*words, "true"], capture_output=True, check=False)
+    return words if done.returncode == 0 else ()
 
 
 def boot_id() -> str:
@@ -98,9 +118,13 @@ def send(process: int, number: int) -> None:
 
 
 def end_all(members: Callable[[], set[int]], seconds: float = 5.0) -> bool:
-    """Kill until `members()` is empty, for a fork bomb outruns one pass; False if it stays."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    """Kill until `members()` is empty, for a fork bomb outruns one pass; False if it stays.
+
+    On a machine that stands still meanwhile, `seconds` may be over before much was tried.
+    """
+    until, passes = time.monotonic() + seconds, 0
+    while time.monotonic() < until or passes < _PASSES:
+        passes += 1
         alive = {each for each in members() if started(each)}
         if not alive:
             return True
@@ -116,11 +140,18 @@ def remove_tree(folder: Path, seconds: float = 3.0) -> bool:
     """Remove a folder of processes that were just killed; False if it stays.
 
     What a killed process was writing may appear after its folder was listed: then it is listed
-    again, for up to `seconds`.
+    again, for as long as `_WRITERS_SECONDS`. What cannot be removed for another reason is tried
+    again for up to `seconds`.
     """
-    until = time.monotonic() + seconds
+    began = time.monotonic()
     while True:
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists() or time.monotonic() > until:
+        patience = max(seconds, _WRITERS_SECONDS)
+        try:
+            shutil.rmtree(folder)
+        except OSError as problem:
+            if problem.errno not in _STILL_WRITTEN:
+                shutil.rmtree(folder, ignore_errors=True)  # all but what cannot be
+                patience = seconds
+        if not folder.exists() or time.monotonic() > began + patience:
             return not folder.exists()
         time.sleep(0.01)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from foldgym.containers.labels import state_folder
-from foldgym.containers.processes import started
+from foldgym.containers.processes import remove_tree, started
 from foldgym.containers.sandbox import Snapshot
 
 KEPT = 32
@@ -52,7 +52,7 @@ class Trees:
                         unpack(fresh)
                         fresh.rename(tree)
                     except BaseException:
-                        shutil.rmtree(fresh, ignore_errors=True)
+                        remove_tree(fresh)
                         raise
             yield tree
         finally:

@@ -138,14 +138,17 @@ def _environment(box: Sandbox) -> Iterator[str]:
 
 
 def _timeout(box: Sandbox) -> Iterator[str]:
-    began = time.monotonic()
-    result = box.exec("echo before; sleep 600; echo after", timeout=0.3)
-    if result.end is not End.TIMEOUT or result.code != 137 or result.ok:
-        yield f"a command beyond its time gave {result!r:.200}"
+    for seconds in (0.3, 3.0, 30.0):  # a busy machine may take long to let a command begin
+        began = time.monotonic()
+        result = box.exec("echo before; sleep 600; echo after", timeout=seconds)
+        if result.end is not End.TIMEOUT or result.code != 137 or result.ok:
+            yield f"a command beyond its time gave {result!r:.200}"
+        if time.monotonic() - began > seconds + 60:
+            yield "the timeout was not enforced"
+        if result.stdout:
+            break
     if result.stdout != b"before\n":
         yield f"what it had said is lost: {result.stdout!r}"
-    if time.monotonic() - began > 60:
-        yield "the timeout was not enforced"
 
 
 def _tree(box: Sandbox) -> Iterator[str]:
@@ -314,8 +317,8 @@ def _rights(box: Sandbox) -> Iterator[str]:
 
 
 def _massacre(box: Sandbox) -> Iterator[str]:
-    result = box.exec("kill -9 -1; sleep 5; echo alive")
-    if result.code != 137 or result.stdout:
+    result = box.exec("kill -9 -1; sleep 600")  # which spares the one that asks
+    if result.end is not End.EXITED or result.code != 137:
         yield f"killing everyone gave {result!r:.200}"
     box.exec("for p in /proc/[0-9]*; do kill -9 ${p#/proc/}; done")
     yield from filter(None, [_says(box, "echo back", "back\n")])

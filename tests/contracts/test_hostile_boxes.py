@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hostile_scripts import ATTACKS, Attack
@@ -33,6 +34,7 @@ from foldgym.containers import (
     open_box,
     pack,
 )
+from foldgym.containers.channel import Running
 from foldgym.containers.processes import started
 from foldgym.containers.sandbox import MB
 from foldgym.errors import SandboxError
@@ -215,6 +217,26 @@ def test_the_host_is_not_reached(boxes: Boxes, host: Host, attack: Attack) -> No
     others = "for p in /proc/[0-9]*; do [ ${p#/proc/} = 1 ] || echo $p; done"
     alive = fresh.exec(others).stdout.split()
     assert len(alive) <= 3, alive  # the command's own shells
+
+
+@pytest.mark.parametrize("boxes", ISOLATING, indirect=True)
+def test_no_command_begins_before_its_pipes_have_lost_their_names(
+    boxes: Boxes, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long our side takes to remove them."""
+    [attack] = [each for each in ATTACKS if each.name == "writing into the channel"]
+    wait = Running.wait
+
+    def late(self: Running, *more: Any) -> bool:
+        if not self.status:
+            time.sleep(0.3)
+        return wait(self, *more)
+
+    box = boxes.clean()
+    monkeypatch.setattr(Running, "wait", late)
+    result = _run(box, attack, host)
+    assert result is not None
+    assert (b"REACHED" in result.stdout, result.code) == (False, 3)
 
 
 @pytest.mark.parametrize("attack", [a for a in ATTACKS if a.control], ids=lambda a: a.name)

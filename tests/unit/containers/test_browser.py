@@ -11,6 +11,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,13 +73,14 @@ def test_sixteen_contexts_in_parallel_share_no_cookies(monkeypatch: pytest.Monke
     assert len({label for _, label in found}) == 1
 
 
-def _idle() -> list[Seat]:
-    return browser._driver().pool.idle  # pyright: ignore[reportPrivateUsage]
+def _pool() -> Any:
+    """With the contexts that other tests hold."""
+    return browser._driver().pool  # pyright: ignore[reportPrivateUsage]
 
 
 def test_more_contexts_than_the_cap_wait_for_a_free_one(monkeypatch: pytest.MonkeyPatch) -> None:
     first = seat_on()
-    busy = sum(seat not in _idle() for seat in first.browser.seats)
+    busy = _pool().busy
     monkeypatch.setenv("FOLDGYM_BROWSER_CONTEXTS", str(busy))
     try:
         with pytest.raises(SandboxError, match=f"all {busy} browser contexts were in use"):
@@ -178,7 +180,7 @@ def test_a_browser_that_nobody_uses_is_closed() -> None:
 
 def test_an_event_loop_never_waits_for_a_context(monkeypatch: pytest.MonkeyPatch) -> None:
     first = seat_on()
-    busy = sum(seat not in _idle() for seat in first.browser.seats)
+    busy = _pool().busy
     monkeypatch.setenv("FOLDGYM_BROWSER_CONTEXTS", str(busy))
 
     async def inline() -> Seat:

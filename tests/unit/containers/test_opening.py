@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from late_writer import late_writer
 
 from foldgym.containers import BoxSpec, Limits, Pool, available, find, open_box, pack
 from foldgym.containers.channel import Output
@@ -113,6 +115,22 @@ def test_a_box_that_died_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -
             box.exec("sleep 60")
     assert find() == []
     open_box(TRUSTED, "process", wait=0.05).close()
+
+
+def test_a_box_that_does_not_come_up_leaves_nothing_although_it_still_writes(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writers: list[subprocess.Popen[bytes]] = []
+
+    def start(spec: BoxSpec, folder: Path) -> None:
+        writers.append(late_writer(folder))
+        raise SandboxError("its shell was not ready")
+
+    monkeypatch.setattr("foldgym.containers.process.start", start)
+    with pytest.raises(SandboxError, match="not ready"):
+        open_box(TRUSTED, "process")
+    writers[0].wait(120)
+    assert [*state.glob("foldgym-boxes-*/*-*")] == []
 
 
 def test_a_pool_serves_each_box_once_and_leaves_nothing() -> None:

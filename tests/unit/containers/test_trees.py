@@ -14,6 +14,7 @@ from foldgym.containers import reap as reap_boxes
 from foldgym.containers.labels import state_folder
 from foldgym.containers.sandbox import MB
 from foldgym.containers.trees import KEPT, Trees
+from foldgym.errors import SandboxError
 
 pytestmark = pytest.mark.skipif(available("bubblewrap") != "", reason="needs bubblewrap")
 FILES = pack({"src/a.py": b"1\n", "src/b.py": b"2\n", "c": b"3\n"})
@@ -102,7 +103,7 @@ def test_a_tree_is_unpacked_once_and_goes_when_it_is_not_used() -> None:
 
 def test_a_tree_that_cannot_be_unpacked_leaves_nothing() -> None:
     broken = BoxSpec(files=Snapshot(b"no archive"))
-    with pytest.raises(Exception, match="not restored"):
+    with pytest.raises(SandboxError, match="not restored"):
         open_box(broken, "bubblewrap")
     for folder in state_folder().glob("trees-*"):
         assert list(folder.iterdir()) == []
