@@ -7,7 +7,8 @@
     |   |-- MissingExtra     an optional dependency is missing; names the command that mends it
     |   |-- CheckpointError  a checkpoint is missing, torn or of another kind
     |   |-- DataError        a file could not be read or written
-    |   `-- EngineDown       an engine does not start, or does not stay up
+    |   |-- EngineDown       an engine does not start, or does not stay up
+    |   `-- ProcessLost      a run in several processes has lost one of them
     |-- Failure              ours, on ONE trajectory: retried, never scored, never in a baseline
     |   |-- EnvTimeout       an environment call outlived its budget and was killed
     |   |-- EnvCrashed       an environment raised, or its process died
@@ -73,6 +74,10 @@ class DataError(UserError):
 
 class EngineDown(UserError):
     """An engine does not start, or does not stay up."""
+
+
+class ProcessLost(UserError):
+    """A run in several processes has lost one of them."""
 
 
 class Failure(FoldgymError):

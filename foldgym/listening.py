@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Generator, Mapping
@@ -91,6 +92,12 @@ class Handler(BaseHTTPRequestHandler):
                 server.busy -= 1
                 server.count.notify_all()
 
+    @property
+    def closing(self) -> bool:
+        """Whether the server takes no more connections, and this one should end."""
+        server: Any = self.server
+        return server.closing
+
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: a line for every request would bury what matters."""
 
@@ -111,14 +118,14 @@ class Listening:
             self._server = _Listener((host, port), handler)
         except (OSError, OverflowError) as problem:
             why = getattr(problem, "strerror", None) or problem
-            raise DataError(f"cannot listen on {host}:{port}: {why}") from None
+            raise DataError(f"cannot listen on {_place(host, port)}: {why}") from None
         self._thread: threading.Thread | None = None
 
     @property
     def address(self) -> str:
         """Where it is, without a slash at the end."""
         host, port = self._server.server_address[:2]
-        return f"http://{host!s}:{port}"
+        return f"http://{_place(str(host), port)}"
 
     def run(self) -> None:
         """Answer until interrupted."""
@@ -154,14 +161,26 @@ class Listening:
             return self._server.busy
 
 
+def _place(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class _Listener(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
     def __init__(self, address: tuple[str, int], handler: type[Handler]) -> None:
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
         self.count = threading.Condition()
         self.busy = 0
+        self.closing = False
         super().__init__(address, handler)
+
+    def server_close(self) -> None:
+        """No more connections."""
+        self.closing = True
+        super().server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is nobody's error."""

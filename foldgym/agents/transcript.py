@@ -87,6 +87,7 @@ class Transcript:
         self._thought = 0
         self._asking: set[asyncio.Task[Any] | None] = set()
         self._completion = Completion()
+        self._encoded: tuple[View | None, Ids] = None, ()
         prompt = opening.task.prompt
         self.log.append("task", renderer.open(prompt, self.tools), "env", messages=prompt)
         self._state: Any = memory.start(self.log, self.kit)
@@ -318,11 +319,7 @@ class Transcript:
         await self._tell(Boundary(At.AFTER_TOOL))
 
     async def ask(
-        self,
-        purpose: str,
-        view: View,
-        max_tokens: int,
-        by: Literal["policy", "aux"] = "policy",
+        self, purpose: str, view: View, max_tokens: int, by: Literal["policy", "aux"] = "policy"
     ) -> Event | None:
         """Runs a model for the memory (`types.Ask`); by="policy" means whoever speaks here."""
         self._asking.add(asyncio.current_task())
@@ -399,7 +396,11 @@ class Transcript:
         return self.memory.view(self.log, self._state)
 
     def _encode(self, view: View) -> Ids:
-        return encode_view(view, self.log, self.renderer)
+        known, ids = self._encoded  # events never change: an equal view has equal ids
+        if view is not known and view != known:
+            ids = encode_view(view, self.log, self.renderer)
+            self._encoded = view, ids
+        return ids
 
     def _continued(self, event: Event) -> Prompt | None:
         """The prompt on which an unfinished turn goes on; None when it is over."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from typing import TYPE_CHECKING
 
 from foldgym import console
-from foldgym.cli import chat_player, memory_report, stores
+from foldgym.cli import chat_player, engine_player, memory_report, stores
 from foldgym.cli.options import add_json, at_least, write_json
 from foldgym.cli.players import (
     Player,
@@ -24,7 +23,7 @@ from foldgym.errors import ConfigError
 if TYPE_CHECKING:
     from foldgym.agents.evaluate import Comparison, EnvReport, Report
     from foldgym.agents.statistics import Estimate
-    from foldgym.types import Group, Request
+    from foldgym.types import Group, Json, Request
 
 
 def run_eval(parser: argparse.ArgumentParser, words: list[str]) -> int:
@@ -43,7 +42,8 @@ def run_eval(parser: argparse.ArgumentParser, words: list[str]) -> int:
     world = open_world(args)
     world.check(args.policy)
     chat = chat_player.section(args, args.policy, args.aux)
-    player = load_player(args.policy, args.device, args.threads, chat)
+    engine = engine_player.section(args, args.policy)
+    player = load_player(args.policy, args.device, args.threads, chat, engine)
     report_wanted = memory_report.wanted(args, player)
     stores.check(args, report=report_wanted)
     if report_wanted:
@@ -51,10 +51,10 @@ def run_eval(parser: argparse.ArgumentParser, words: list[str]) -> int:
     if args.stream is not None:
         return _stream(args, player, world)
     report = _play(args, player, world, player.name)
-    if write_json(args.json, report.to_table() | chat_player.tables(player.policy)):
+    if write_json(args.json, report.to_table() | _tables(player)):
         for env in report.envs.values():
             _show(report.policy, env)
-        chat_player.show(player.policy)
+        _show_player(player)
     return 0
 
 
@@ -69,11 +69,11 @@ def _stream(args: argparse.Namespace, player: Player, world: World) -> int:
     found, groups = stores.play(args, player, world, way, store, _requests(args, world))
     _write(args, groups)
     played = report(groups, args.seed, name=player.name)
-    table = {**played.to_table(), "stream": found.to_table(), **chat_player.tables(player.policy)}
+    table = {**played.to_table(), "stream": found.to_table(), **_tables(player)}
     if write_json(args.json, table):
         for env in played.envs.values():
             _show(played.policy, env)
-        chat_player.show(player.policy)
+        _show_player(player)
         stores.show(found)
     return 0
 
@@ -94,7 +94,10 @@ def run_compare(parser: argparse.ArgumentParser, words: list[str]) -> int:
     for name in (args.a, args.b):
         world.check(name)
     chat = chat_player.section(args, args.a, args.b, args.aux)
-    players = [load_player(name, args.device, args.threads, chat) for name in (args.a, args.b)]
+    engine = engine_player.section(args, args.a, args.b)
+    players = [
+        load_player(name, args.device, args.threads, chat, engine) for name in (args.a, args.b)
+    ]
     labels = unique([args.a, args.b])
     reports = [
         _play(args, player, world, label) for player, label in zip(players, labels, strict=True)
@@ -102,11 +105,11 @@ def run_compare(parser: argparse.ArgumentParser, words: list[str]) -> int:
     comparison = compare(reports[0], reports[1], args.seed)
     worse = any(each.high < 0 for each in comparison.envs.values())
     pairs = zip(reports, players, strict=True)
-    tables = [report.to_table() | chat_player.tables(player.policy) for report, player in pairs]
+    tables = [report.to_table() | _tables(player) for report, player in pairs]
     if write_json(args.json, comparison.to_table() | {"reports": tables}):
         _show_comparison(comparison, reports)
         for player in players:
-            chat_player.show(player.policy)
+            _show_player(player)
     return int(worse)
 
 
@@ -126,23 +129,34 @@ def _play(args: argparse.Namespace, player: Player, world: World, label: str) ->
     from foldgym.agents.evaluate import evaluate
     from foldgym.rewards import make_rubric
 
-    requests = _requests(args, world)
+    requests, way = _requests(args, world), how(args, player, world)
     total = sum(request.n for request in requests)
     with console.progress(total, f"playing {label}") as advance:
-        report, groups = asyncio.run(
-            evaluate(
+        report, groups = engine_player.played(
+            player,
+            lambda policy: evaluate(
                 requests,
                 world.open_env,
-                player.policy,
-                how(args, player, world),
+                policy,
+                way,
                 args.seed,
                 make_rubric().score,
                 name=label,
                 progress=lambda trajectory: advance(int(not trajectory.failed)),
-            )
+            ),
         )
     _write(args, groups)
     return report
+
+
+def _tables(player: Player) -> dict[str, Json]:
+    """What is known of who answered, beside the report."""
+    return chat_player.tables(player.policy) | engine_player.tables(player)
+
+
+def _show_player(player: Player) -> None:
+    chat_player.show(player.policy)
+    engine_player.show(player)
 
 
 def _requests(args: argparse.Namespace, world: World) -> list[Request]:

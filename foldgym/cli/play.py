@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foldgym import console
+from foldgym.agents.scaffolds.around import Around
+from foldgym.agents.tasks import run_to_end
 from foldgym.cli.options import settings, transforms, write_json
 from foldgym.errors import DataError
 from foldgym.seeding import generator
 from foldgym.types import (
-    Action,
     EnvHandle,
-    Evidence,
     Image,
     Json,
     Message,
@@ -93,7 +93,7 @@ def by_policy(args: argparse.Namespace) -> int:
         finally:
             cast.close()
 
-    trajectory = asyncio.run(episode())
+    trajectory = run_to_end(episode())
     if trajectory.failed:
         raise UserError(f"{args.env} failed during play: {trajectory.error}")
     if write_json(args.json, to_table(trajectory)):
@@ -129,13 +129,12 @@ class Album:
         return saved
 
 
-@dataclass(slots=True)
-class Narrated:
+class Narrated(Around):
     """An environment whose episode is printed as it happens."""
 
-    inner: EnvHandle
-    pause: bool
-    album: Album
+    def __init__(self, inner: EnvHandle, pause: bool, album: Album) -> None:
+        super().__init__(inner)
+        self.pause, self.album = pause, album
 
     async def reset(self, seed: int, options: Mapping[str, Json]) -> Opening:
         """Prints the question."""
@@ -152,22 +151,6 @@ class Narrated:
         step = await self.inner.step(action)
         _print(step.observation, step.reward, self.album)
         return step
-
-    async def expert(self, style: str, seed: int) -> Action:
-        """Passed on."""
-        return await self.inner.expert(style, seed)
-
-    async def measure(self) -> dict[str, Json]:
-        """Passed on."""
-        return await self.inner.measure()
-
-    async def evidence(self) -> tuple[Evidence, ...]:
-        """Passed on."""
-        return await self.inner.evidence()
-
-    async def close(self) -> None:
-        """Passed on."""
-        await self.inner.close()
 
 
 def _read(turn: int) -> str | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foldgym import console
-from foldgym.cli import chat_player
+from foldgym.cli import chat_player, engine_player
 from foldgym.cli.options import (
     add_set,
     add_transform,
@@ -23,7 +24,15 @@ from foldgym.errors import ConfigError, MissingExtra, UnknownName, UserError
 if TYPE_CHECKING:
     from foldgym.agents.renderers import Renderer
     from foldgym.agents.rollout import Rollout
-    from foldgym.config import ChatSection, MemorySection, ScaffoldSection, TrainRun, Use
+    from foldgym.cli.engine_player import Hired
+    from foldgym.config import (
+        ChatSection,
+        EngineSection,
+        MemorySection,
+        ScaffoldSection,
+        TrainRun,
+        Use,
+    )
     from foldgym.envs.registry import EnvSpec, Maker
     from foldgym.types import EnvHandle, Policy, Request
 
@@ -38,7 +47,8 @@ class Player:
     """A policy with the renderer it understands and the context it has, in tokens.
 
     `trained` is the run file it was trained with, whose memory and limits it expects;
-    `max_tokens` is how much it may say in a message where neither it nor the user says.
+    `max_tokens` is how much it may say in a message where neither it nor the user says; `hired`
+    is the engine that samples in the policy's place, if one does (`engine_player.played`).
     """
 
     name: str
@@ -47,6 +57,7 @@ class Player:
     max_context: int
     trained: TrainRun | None = None
     max_tokens: int = 64
+    hired: Hired | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +146,7 @@ def add_play(parser: argparse.ArgumentParser, *, sampled: float) -> None:
     add("--concurrency", type=at_least(1), default=64, help="episodes at once (64)")
     add("--device", default="cpu", help="where a checkpoint runs (cpu)")
     add("--threads", type=at_least(0), default=0, help="of torch; 0 is torch's choice (0)")
+    engine_player.add_engine(parser)
     chat_player.add_chat(parser)
 
 
@@ -150,21 +162,33 @@ def add_scaffold(parser: argparse.ArgumentParser) -> None:
     add("--aux", metavar="P", help='who answers what a memory or scaffold asks by="aux"')
 
 
+def is_checkpoint(name: str) -> bool:
+    """Whether a policy's name means a folder, not a chat API or a script."""
+    if Path(name).is_dir():
+        return True
+    return not chat_player.is_chat(name) and name.partition(":")[0] not in SCRIPTED
+
+
 def load_player(
-    name: str, device: str = "cpu", threads: int = 0, chat: ChatSection | None = None
+    name: str,
+    device: str = "cpu",
+    threads: int = 0,
+    chat: ChatSection | None = None,
+    engine: EngineSection | None = None,
 ) -> Player:
     """A checkpoint folder, or one of `expert:STYLE`, `random`, `silent`, `reader`, `chat:MODEL`.
 
-    Raises `UserError` that says which of them went wrong.
+    A checkpoint is played by `engine`, if one is given. Raises `UserError` that says which of them
+    went wrong.
     """
     if chat_player.is_chat(name):
         return _chat(name, chat)
-    if name.partition(":")[0] in SCRIPTED and not Path(name).is_dir():
+    if not is_checkpoint(name):
         return _scripted(name)
     if not Path(name).exists():
         known = ["expert:optimal", "expert:hasty", "random", "silent", "reader", "chat:MODEL"]
         raise UnknownName("policy", name, known, "Or give a checkpoint folder that exists.")
-    return _checkpoint(name, device, threads)
+    return _checkpoint(name, device, threads, engine)
 
 
 def how(args: argparse.Namespace, player: Player, world: World) -> Rollout:
@@ -199,8 +223,6 @@ def rollout_with(
     from foldgym.memory import MEMORIES
     from foldgym.types import Budget, Sampling
 
-    if section.kwargs.get("by") == "aux":
-        raise ConfigError('--memory: by="aux" needs an auxiliary policy, and there is none here')
     trained = player.trained
     limits = trained.rollout if trained else None
     tokens = args.max_tokens or (limits.max_tokens if limits else player.max_tokens)
@@ -256,7 +278,8 @@ def _aux(args: argparse.Namespace, player: Player, *sections: Use) -> Policy | N
     asked = any(map(asks_aux, sections))
     if asked and name is None:
         raise ConfigError(
-            'an option of the memory or scaffold is "aux"; say with --aux who answers'
+            'an option of the memory or scaffold is "aux", an auxiliary policy; say with --aux who '
+            "answers"
         )
     own = any(":" in section.use for section in sections)
     if args.aux and not asked and not own:
@@ -266,20 +289,28 @@ def _aux(args: argparse.Namespace, player: Player, *sections: Use) -> Policy | N
     if name is None:
         return None
     if chat_player.is_chat(name):
-        return chat_player.policy(name, chat_player.section(args))
-    if name.partition(":")[0] in SCRIPTED and not Path(name).is_dir():
+        section = chat_player.section(args)
+        if section is None and trained and trained.aux and not args.aux:
+            section = trained.aux.chat.model_copy(update={"record": ""})  # that file is written
+        policy = chat_player.policy(name, section)
+        if not is_checkpoint(player.name):
+            return policy
+        from foldgym.agents.engines.chat_aside import Interpreted
+
+        return Interpreted(policy, player.renderer)
+    if not is_checkpoint(name):
         return _scripted(name).policy
     return _aux_checkpoint(args, player, name)
 
 
 def _aux_checkpoint(args: argparse.Namespace, player: Player, name: str) -> Policy:
-    from foldgym.config import PolicySection
+    from foldgym.config import AuxSection
 
     try:
         from foldgym.trainers.wiring import load_aux
     except ModuleNotFoundError as problem:
         raise MissingExtra(f"playing the checkpoint {name}", "train") from problem
-    section = PolicySection(path=name, device=args.device, threads=args.threads)
+    section = AuxSection(path=name, device=args.device, threads=args.threads)
     return load_aux(section, player.renderer)
 
 
@@ -346,20 +377,30 @@ def _chat(name: str, section: ChatSection | None) -> Player:
     return Player(name, policy, ChatRenderer(policy.protocol), context, None, CHAT_TOKENS)
 
 
-def _checkpoint(name: str, device: str, threads: int) -> Player:
+def _checkpoint(name: str, device: str, threads: int, engine: EngineSection | None) -> Player:
     from foldgym.config import PolicySection
 
     try:
         import torch
 
-        from foldgym.trainers.wiring import load_actor
+        from foldgym.agents.engines.engine import Trainee
+        from foldgym.trainers.wiring import engine_maker, load_actor
     except ModuleNotFoundError as problem:
         raise MissingExtra(f"playing the checkpoint {name}", "train") from problem
-    if device != "cpu" and not torch.cuda.is_available():
+    elsewhere = engine is not None and engine.samples_elsewhere
+    if device != "cpu" and not elsewhere and not torch.cuda.is_available():
         raise UserError(f"--device {device}: torch sees no GPU here; use --device cpu")
-    actor = load_actor(PolicySection(path=name, device=device, threads=threads))
+    here = "cpu" if elsewhere else device  # where it only checks what the engine says
+    actor = load_actor(PolicySection(path=name, device=here, threads=threads))
     context = int(min(actor.policy.max_positions, LIMITLESS))
-    return Player(name, actor.policy, actor.renderer, context, _trained(Path(name)))
+    hired = None
+    if engine is not None:
+        make = engine_maker(engine, actor, name, "--engine")
+        trainee = partial(Trainee, actor.policy, actor.renderer, actor.write, device=device)
+        hired = engine_player.hire(engine, make, trainee)
+        context = min(context, engine.kwargs.get("max_model_len", context))
+    trained = _trained(Path(name))
+    return Player(name, actor.policy, actor.renderer, context, trained, hired=hired)
 
 
 def _trained(path: Path) -> TrainRun | None:

@@ -30,7 +30,8 @@ def run_serve_policy(parser: argparse.ArgumentParser, words: list[str]) -> int:
     try:
         import torch
 
-        from foldgym.agents.engines.serve import PolicyServer, Service
+        from foldgym.agents.engines.serve import Service
+        from foldgym.agents.engines.serve_http import PolicyServer
         from foldgym.trainers.wiring import load_actor
     except ModuleNotFoundError as problem:
         raise MissingExtra(f"serving the checkpoint {args.path}", "train") from problem

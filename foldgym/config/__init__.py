@@ -1,6 +1,6 @@
 """Run files: strict TOML with dotted overrides, and plug-ins by name or import path."""
 
-from foldgym.config.chat import ChatSection
+from foldgym.config.chat import AuxSection, ChatSection
 from foldgym.config.engines import EngineSection
 from foldgym.config.models import (
     AdvantageSection,
@@ -32,6 +32,7 @@ from foldgym.config.parse import (
     load,
     parse,
     parse_chat,
+    parse_engine,
     parse_memory,
     parse_scaffold,
     parse_value,
@@ -43,6 +44,7 @@ from foldgym.config.scaling import LogSection, LoraSection
 __all__ = [
     "AdvantageSection",
     "AlgorithmSection",
+    "AuxSection",
     "ChatSection",
     "EngineSection",
     "EnvSection",
@@ -80,6 +82,7 @@ __all__ = [
     "load_module",
     "parse",
     "parse_chat",
+    "parse_engine",
     "parse_memory",
     "parse_scaffold",
     "parse_value",

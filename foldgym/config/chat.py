@@ -6,8 +6,16 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from foldgym.config.models import Count, Name, NonNegative, Positive, Rate, Section
-from foldgym.config.runs import refuse
+from foldgym.config.models import (
+    Count,
+    Name,
+    NonNegative,
+    PolicySection,
+    Positive,
+    Rate,
+    Section,
+    refuse,
+)
 
 
 class ChatSection(Section):
@@ -62,3 +70,14 @@ class ChatSection(Section):
         if mine:
             raise refuse(f"chat.body.{min(mine)}: is foldgym's to say; remove it")
         return self
+
+
+class AuxSection(PolicySection):
+    """Who answers by="aux": a policy folder, or `path = "chat:MODEL"`, asked as `chat` says."""
+
+    chat: ChatSection = ChatSection()
+
+    @property
+    def model(self) -> str:
+        """The model of a chat API; empty for a policy folder."""
+        return self.path.removeprefix("chat:") if self.path.startswith("chat:") else ""

@@ -15,3 +15,8 @@ class EngineSection(Use):
     """
 
     use: Name = "torch"
+
+    @property
+    def samples_elsewhere(self) -> bool:
+        """Whether the policy of this process never samples: it learns, or checks."""
+        return self.use in SAMPLES_ELSEWHERE

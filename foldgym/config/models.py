@@ -8,6 +8,9 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+WHOLE = "foldgym"  # error type of a message that already names its key
 
 Count: TypeAlias = Annotated[int, Field(ge=0)]
 Positive: TypeAlias = Annotated[int, Field(ge=1)]
@@ -43,6 +46,11 @@ class Use(Section):
     def kwargs(self) -> dict[str, Any]:
         """The keys for the plug-in itself, as written in the run file."""
         return dict(self.model_extra or {})
+
+
+def refuse(message: str) -> PydanticCustomError:
+    """An error whose one line is already complete."""
+    return PydanticCustomError(WHOLE, "{message}", {"message": message})
 
 
 class PolicySection(Section):

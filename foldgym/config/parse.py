@@ -13,8 +13,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from foldgym.config.chat import ChatSection
-from foldgym.config.models import MemorySection, ScaffoldSection, Section
-from foldgym.config.runs import WHOLE, Run
+from foldgym.config.engines import EngineSection
+from foldgym.config.models import WHOLE, MemorySection, ScaffoldSection, Section
+from foldgym.config.runs import Run
 from foldgym.errors import ConfigError, DataError
 
 R = TypeVar("R", bound=Run)
@@ -60,6 +61,11 @@ def parse_memory(use: str, options: Mapping[str, Any]) -> MemorySection:
 def parse_scaffold(use: str, options: Mapping[str, Any]) -> ScaffoldSection:
     """A `[scaffold]` section by itself. Raises `ConfigError`, as `parse` does."""
     return _validate(ScaffoldSection, {"use": use, **options}, "scaffold")
+
+
+def parse_engine(use: str, options: Mapping[str, Any]) -> EngineSection:
+    """An `[engine]` section by itself. Raises `ConfigError`, as `parse` does."""
+    return _validate(EngineSection, {"use": use, **options}, "engine")
 
 
 def parse_chat(options: Mapping[str, Any]) -> ChatSection:

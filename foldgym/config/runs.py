@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field, model_validator
-from pydantic_core import PydanticCustomError
 
+from foldgym.config.chat import AuxSection
 from foldgym.config.engines import SAMPLES_ELSEWHERE, EngineSection
 from foldgym.config.models import (
     AlgorithmSection,
@@ -34,10 +34,10 @@ from foldgym.config.models import (
     TrainSection,
     Use,
     ValueSection,
+    refuse,
 )
 from foldgym.config.scaling import LogSection, LoraSection
 
-WHOLE = "foldgym"  # error type of a message that already names its key
 NEVER_FOLDS = frozenset(
     {"full", "window", "omit", "errors", "mem1", "notes", "edit", "hiagent", "reseek"}
 )
@@ -52,11 +52,6 @@ GROUP_ADVANTAGES = frozenset(
 )
 
 Inert = Iterator[tuple[str, str]]  # dotted key, why it has no effect
-
-
-def refuse(message: str) -> PydanticCustomError:
-    """An error whose one line is already complete."""
-    return PydanticCustomError(WHOLE, "{message}", {"message": message})
 
 
 class Run(Section):
@@ -88,7 +83,7 @@ class TrainRun(Run):
     memory: MemorySection = MemorySection()
     store: StoreSection = StoreSection()
     scaffold: ScaffoldSection = ScaffoldSection()
-    aux: PolicySection | None = None  # who answers by = "aux"; never trained
+    aux: AuxSection | None = None  # who answers by = "aux"; never trained
     rollout: RolloutSection = RolloutSection()
     reward: RewardSection = RewardSection()
     sampler: SamplerSection = SamplerSection()
@@ -110,6 +105,7 @@ class TrainRun(Run):
             yield "policy.batching", f"engine.use = {self.engine.use!r} samples in its own process"
         if self.aux is not None:
             yield "aux.renderer", "the auxiliary policy reads what the policy's renderer writes"
+            yield from _aux_inert(self.aux)
             own = any(":" in section.use for section in (self.memory, self.scaffold))
             if not own and not asks_aux(self.memory) and not asks_aux(self.scaffold):
                 yield "aux", 'no option of [memory] or [scaffold] is "aux"'
@@ -253,6 +249,15 @@ class SftRun(Run):
     def new_model(self) -> ModelSection:
         """The shape of the model to make when no policy is continued."""
         return self.model or ModelSection()
+
+
+def _aux_inert(aux: AuxSection) -> Inert:
+    if aux.model:
+        for key in ("device", "dtype", "threads", "batching"):
+            yield f"aux.{key}", f"{aux.path} runs elsewhere"
+        yield "aux.chat.max_context", "[memory] says how much is shown"
+        return
+    yield "aux.chat", "aux.path is no chat:MODEL"
 
 
 def asks_aux(section: Use) -> bool:

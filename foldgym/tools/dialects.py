@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
-from foldgym.tools.arguments import Mistake, printable, read_object, short, usage
+from foldgym.tools.arguments import Mistake, decoder, printable, read_object, short, usage
 from foldgym.tools.pythonic import read_pythonic, tool_names, write_pythonic
 from foldgym.tools.syntax import MAX_CALLS, Parsed, as_value, parse_action
 from foldgym.types import Json, Message, Tool, ToolCall
@@ -69,7 +69,12 @@ class Dialect:
 
 def as_json(call: ToolCall, key: str = "arguments") -> str:
     """`{"name": ..., "arguments": ...}` with the arguments exactly as written."""
-    return f'{{"name": {json.dumps(call.name, ensure_ascii=False)}, "{key}": {call.arguments}}}'
+    return f'{{"name": {json.dumps(call.name, ensure_ascii=False)}, "{key}": {object_of(call)}}}'
+
+
+def object_of(call: ToolCall) -> str:
+    """The arguments as written; nothing at all is the empty object."""
+    return call.arguments if call.arguments.strip() else "{}"
 
 
 def between(parts: Sequence[list[str]], glue: str) -> list[str]:
@@ -95,25 +100,25 @@ def one_call(text: str, tools: Sequence[Tool]) -> tuple[str, str]:
         raise Mistake(read.problem.removeprefix("error: ").partition(". Tools: ")[0])
     if len(read.message.tool_calls) != 1:
         raise Mistake("it names no tool")
+    if read.message.text:
+        raise Mistake(f"{short(read.message.text)} stands beside the call")
     (call,) = read.message.tool_calls
     return call.name, call.arguments
 
 
-def tagged(
-    text: str,
+def read_blocks(
+    blocks: Sequence[str],
     tools: Sequence[Tool],
-    pattern: re.Pattern[str],
     read: Callable[[str, Sequence[Tool]], tuple[str, str]],
-) -> Found:
-    """Calls in blocks that `pattern` finds, its first group each; the rest is content."""
-    blocks = [block.strip("\n") for block in pattern.findall(text)]
+) -> list[tuple[str, str]]:
+    """The call of each block. Raises `Mistake` that says which cannot be read."""
     calls: list[tuple[str, str]] = []
     for number, block in enumerate(blocks, 1):
         try:
-            calls.append(read(block, tools))
+            calls.append(read(block.strip("\n"), tools))
         except Mistake as mistake:
             raise Mistake(f"tool call {number} of {len(blocks)}: {mistake}") from None
-    return Found(pattern.sub("", text).strip(), calls)
+    return calls
 
 
 def typed(tool_name: str, given: Sequence[tuple[str, str]], tools: Sequence[Tool]) -> str:
@@ -135,7 +140,48 @@ def written(value: Json) -> str:
 
 # ------------------------------------------------------------------ JSON between tags
 
-_TOOL_CALL = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
+_OPEN, _CLOSE = Mark("<tool_call>"), Mark("</tool_call>")
+_LEFT = " \t\r\n}],;"  # between calls, or brackets too many
+
+
+def tool_call_blocks(
+    text: str, opening: str = _OPEN, closing: str = _CLOSE
+) -> tuple[str, list[str]]:
+    """What stands outside of `<tool_call>` tags, and inside of each pair; the last may be open.
+
+    A tag within the JSON of a call is text; what follows the JSON and is none stands outside.
+    Raises `Mistake` for too many.
+    """
+    outside: list[str] = []
+    blocks: list[str] = []
+    at = 0
+    while (start := text.find(opening, at)) >= 0:
+        outside.append(text[at:start])
+        start += len(opening)
+        ended = _json_end(text, start)
+        close, following = text.find(closing, ended), text.find(opening, ended)
+        close, at = (close, close + len(closing)) if close >= 0 else (len(text), len(text))
+        if ended > start and 0 <= following < at:  # it was not closed
+            close = at = following
+        more = text[ended:close].strip(_LEFT)
+        if ended > start and not _json_end(more, 0):  # else a second call, which is a mistake
+            outside.append(more)
+            close = ended
+        blocks.append(text[start:close])
+        if len(blocks) > MAX_CALLS:
+            raise Mistake(f"more than {MAX_CALLS} tool calls in one message")
+    return "".join([*outside, text[at:]]).strip(), blocks
+
+
+def _json_end(text: str, start: int) -> int:
+    """Where the JSON that begins here ends, behind white space; `start` if there is none."""
+    first = start
+    while text[first : first + 1].isspace():
+        first += 1
+    try:
+        return decoder.raw_decode(text, first)[1]
+    except (ValueError, RecursionError):
+        return start
 
 
 def _write_hermes(calls: Sequence[ToolCall]) -> list[str]:
@@ -143,11 +189,12 @@ def _write_hermes(calls: Sequence[ToolCall]) -> list[str]:
 
 
 def _hermes(body: str) -> list[str]:
-    return [Mark("<tool_call>"), f"\n{body}\n", Mark("</tool_call>")]
+    return [_OPEN, f"\n{body}\n", _CLOSE]
 
 
 def _find_tagged(text: str, tools: Sequence[Tool]) -> Found:
-    return tagged(text, tools, _TOOL_CALL, _block)
+    content, blocks = tool_call_blocks(text)
+    return Found(content, read_blocks(blocks, tools, _block))
 
 
 def _block(block: str, tools: Sequence[Tool]) -> tuple[str, str]:
@@ -155,7 +202,7 @@ def _block(block: str, tools: Sequence[Tool]) -> tuple[str, str]:
     body = block.strip()
     if body.startswith("<function="):
         return _function(body, tools)
-    if "<arg_key>" in body or _NAME.fullmatch(body):
+    if not body.startswith("{") and ("<arg_key>" in body or _NAME.fullmatch(body)):
         return _keys(body, tools)
     return one_call(body, tools)
 
@@ -175,7 +222,7 @@ def _write_xml(calls: Sequence[ToolCall]) -> list[str]:
 
 
 def _xml(call: ToolCall) -> list[str]:
-    given = arguments_of(call)
+    given = _plain(call, "parameter", "function")
     if given is None:
         return _hermes(as_json(call))
     lines = [f"<parameter={key}>\n{written(value)}\n</parameter>" for key, value in given.items()]
@@ -201,14 +248,22 @@ def _write_glm(calls: Sequence[ToolCall]) -> list[str]:
 
 
 def _glm(call: ToolCall) -> list[str]:
-    given = arguments_of(call)
+    given = _plain(call, "arg_key", "arg_value")
     if given is None:
         return _hermes(as_json(call))
-    parts: list[str] = [Mark("<tool_call>"), f"{call.name}\n"]
+    parts: list[str] = [_OPEN, f"{call.name}\n"]
     for key, value in given.items():
         parts += [Mark("<arg_key>"), key, Mark("</arg_key>"), "\n"]
         parts += [Mark("<arg_value>"), written(value), Mark("</arg_value>"), "\n"]
-    return [*parts, Mark("</tool_call>")]
+    return [*parts, _CLOSE]
+
+
+def _plain(call: ToolCall, *tags: str) -> dict[str, Json] | None:
+    """The arguments as an object, unless they are none or hold one of the tags around them."""
+    given = arguments_of(call)
+    texts = [call.name, *given, *map(written, given.values())] if given else []
+    closing = [f"</{tag}>" for tag in (*tags, "tool_call")]
+    return None if any(tag in text for tag in closing for text in texts) else given
 
 
 def _keys(body: str, tools: Sequence[Tool]) -> tuple[str, str]:
@@ -242,7 +297,7 @@ def _find_llama(text: str, tools: Sequence[Tool]) -> Found:
     if begun is None:
         return _tagged_code(text, tools)
     content = text[: begun.start()].strip()
-    body = text[begun.start() :].replace("<|python_tag|>", "").strip()
+    body = text[begun.start() :].strip().removeprefix("<|python_tag|>").strip()
     read = parse_action(body, tools)
     if read.problem:
         raise Mistake(read.problem.removeprefix("error: ").partition(". Tools: ")[0])
@@ -275,7 +330,7 @@ _FENCED = re.compile(r"\s*(\S+)\s*```(?:json)?\s*(.*?)\s*(?:```\s*)?\Z", re.DOTA
 
 def _write_deepseek(calls: Sequence[ToolCall]) -> list[str]:
     parts = [
-        [_CALL, "function", _SEPARATOR, f"{call.name}\n```json\n{call.arguments}\n```", _CALL_END]
+        [_CALL, "function", _SEPARATOR, f"{call.name}\n```json\n{object_of(call)}\n```", _CALL_END]
         for call in calls
     ]
     return [_CALLS, *between(parts, "\n"), _CALLS_END]
@@ -285,10 +340,11 @@ def _find_deepseek(text: str, tools: Sequence[Tool]) -> Found:
     content, _, rest = text.partition(_CALLS)
     if not rest and _CALL in content:
         content, rest = content.split(_CALL, 1)[0], content[content.index(_CALL) :]
-    found = tagged(rest, tools, _DEEP, _deep)
-    if rest and not found.calls:
+    calls = read_blocks(_DEEP.findall(rest), tools, _deep)
+    if rest and not calls:
         raise Mistake("the tool calls begin, but there is none")
-    return Found(content.strip(), found.calls)
+    after = _DEEP.sub("", rest).replace(_CALLS_END, "", 1)
+    return Found("\n".join(filter(None, (content.strip(), after.strip()))), calls)
 
 
 def _deep(block: str, tools: Sequence[Tool]) -> tuple[str, str]:
@@ -297,6 +353,8 @@ def _deep(block: str, tools: Sequence[Tool]) -> tuple[str, str]:
     if not separator:
         return one_call(block, tools)
     fenced = _FENCED.match(rest)
+    if fenced and head.strip() not in ("function", ""):
+        raise Mistake(f"it begins with {short(head)}, not with function")
     name, arguments = fenced.groups() if fenced else (head.strip(), rest.strip())
     if not name:
         raise Mistake("it names no tool")
@@ -308,23 +366,24 @@ DEEPSEEK = Dialect("deepseek", _write_deepseek, _find_deepseek)
 
 # ------------------------------------------------------------------ a JSON list between marks
 
-_LIST = re.compile(r"<\|tool_call\|>(.*?)(?:<\|/tool_call\|>|\Z)", re.DOTALL)
+_LIST, _LIST_END = Mark("<|tool_call|>"), Mark("<|/tool_call|>")
 
 
 def _write_list(calls: Sequence[ToolCall]) -> list[str]:
     body = ", ".join(as_json(call) for call in calls)
-    return [Mark("<|tool_call|>"), f"[{body}]", Mark("<|/tool_call|>")]
+    return [_LIST, f"[{body}]", _LIST_END]
 
 
 def _find_list(text: str, tools: Sequence[Tool]) -> Found:
     calls: list[tuple[str, str]] = []
-    for block in _LIST.findall(text):
+    content, blocks = tool_call_blocks(text, _LIST, _LIST_END)
+    for block in blocks:
         read = parse_action(block, tools)
         if read.problem or not read.message.tool_calls:
             why = read.problem.removeprefix("error: ").partition(". Tools: ")[0]
             raise Mistake(why or "the tool call names no tool")
         calls += [(call.name, call.arguments) for call in read.message.tool_calls]
-    return Found(_LIST.sub("", text).strip(), calls)
+    return Found(content, calls)
 
 
 LISTED = Dialect("listed", _write_list, _find_list)

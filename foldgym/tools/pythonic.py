@@ -7,6 +7,7 @@ import json
 import re
 import warnings
 from collections.abc import Sequence
+from keyword import iskeyword
 
 from foldgym.tools.arguments import MAX_ARGUMENTS, MAX_DEPTH, Mistake, one_line, read_object, short
 from foldgym.types import Json, Tool, ToolCall
@@ -26,7 +27,7 @@ def _written(call: ToolCall) -> str:
         given = read_object(call.arguments, call.name)
     except Mistake:
         return f"{call.name}({call.arguments})"
-    plain = all(key.isidentifier() for key in given)
+    plain = all(key.isascii() and key.isidentifier() and not iskeyword(key) for key in given)
     inside = (
         ", ".join(f"{key}={_literal(value)}" for key, value in given.items())
         if plain

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from foldgym.containers.processes import remove_tree
+
 
 class PrivateEngine:
     """A dockerd below a folder of its own, without network."""
@@ -62,10 +64,12 @@ def private_engine() -> Generator[PrivateEngine]:
     """It runs while the block does; skips where this user may not have one."""
     if os.geteuid() or shutil.which("dockerd") is None:
         pytest.skip("a private dockerd needs root")
-    with tempfile.TemporaryDirectory(prefix="engine-") as name:
+    with tempfile.TemporaryDirectory(prefix="engine-", ignore_cleanup_errors=True) as name:
         engine = PrivateEngine(Path(name))
         try:
             engine.start()
             yield engine
         finally:
             engine.stop()
+            # helpers of a dockerd that ended may still be unmounting
+            remove_tree(engine.folder, 30)

@@ -4,7 +4,8 @@
 Every id has the log-prob `-log(VOCAB) - shift`, the `shift` being in FOLDER/shift.json. It says one
 id every few milliseconds and may be interrupted. POST /double {"ill": ...} makes it ill:
 "dead" it ends, "deaf" it never answers, "failing" it answers 500, "stale" it reads no new weights,
-"raw" log-probs know no temperature, "shy" it has no calls for weights, "endless" it says nothing.
+"raw" log-probs know no temperature, "shy" it has no calls for weights, "endless" it says nothing,
+"halting" in the middle of each completion it waits until it is interrupted.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 VOCAB = 50
 STEP = 0.002
@@ -45,6 +49,7 @@ class State:
         self.folder = folder
         self.ill = ""
         self.went: list[str] = []
+        self.extended: Any = None
         self.pauses = self.busy = 0
         self.goes = threading.Event()
         self.goes.set()
@@ -52,6 +57,19 @@ class State:
 
     def load(self, folder: Path) -> None:
         self.shift = float(json.loads((folder / "shift.json").read_text()))
+
+    def reload_weights(self, weights_iterator: Iterable[tuple[str, Any]]) -> None:
+        """What a worker of vLLM does with weights that were sent to it."""
+        self.shift = float(dict(weights_iterator)["shift"])
+
+    def worker(self) -> Any:
+        """The worker that takes them, as vLLM would make it of `--worker-extension-cls`."""
+        if self.extended is None:
+            foldgym_receiver = import_module("foldgym_receiver")  # from PYTHONPATH, with torch
+            self.extended = foldgym_receiver.Receiver()
+            self.extended.rank, self.extended.device = 0, "cpu"
+            self.extended.reload_weights = self.reload_weights
+        return self.extended
 
     def logprob(self, temperature: float) -> float:
         """A uniform distribution stays one; the shift says whose weights they are."""
@@ -105,6 +123,8 @@ def handler(state: State) -> type[BaseHTTPRequestHandler]:
                 time.sleep(2 * STEP)
             elif path == "/resume":
                 state.goes.set()
+            elif path == "/collective_rpc" and body["method"].startswith("foldgym_"):
+                getattr(state.worker(), body["method"])(**body["kwargs"])
             elif path == "/collective_rpc" and state.ill != "stale":
                 state.load(Path(body["kwargs"].get("weights_path", state.folder)))
             self.reply({})
@@ -134,6 +154,9 @@ def handler(state: State) -> type[BaseHTTPRequestHandler]:
                 if body["stop"] and len(ids) == 3:
                     why, by = "stop", body["stop"][0]
                 time.sleep(STEP)
+                halt = 2 * len(ids) >= body["max_tokens"]
+                while halt and state.ill == "halting" and state.pauses == pauses:
+                    time.sleep(STEP)
                 if state.pauses > pauses and why == "length":
                     why = "abort"
             logprobs = [state.logprob(body["temperature"])] * len(ids)

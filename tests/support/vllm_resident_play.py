@@ -18,6 +18,7 @@ from foldgym.agents.engines.models import load_policy, write_policy
 from foldgym.agents.engines.torch_engine import TorchPolicy
 from foldgym.agents.engines.vllm import vllm
 from foldgym.agents.renderers import make_renderer
+from foldgym.errors import EngineDown
 from foldgym.types import Completion, Prompt, Sampling
 
 HEAT = 0.7
@@ -38,9 +39,8 @@ async def live(path: str, folder: Path) -> dict[str, Any]:
             saved.model.model.norm.weight += 0.3
         policy.advance()
 
-    engine = vllm(
-        Trainee(policy, renderer, write, folder, HEAT), colocated=True, sleep=True, kv_cache_gib=1
-    )
+    trainee = Trainee(policy, renderer, write, folder, HEAT, tensors=saved.model.state_dict)
+    engine = vllm(trainee, colocated=True, sleep=True, kv_cache_gib=1, transfer="memory")
 
     async def say(seed: int, sampling: Sampling) -> Completion:
         session = engine.sampler.open(seed, None)  # pyright: ignore[reportArgumentType]
@@ -62,23 +62,43 @@ async def live(path: str, folder: Path) -> dict[str, Any]:
         while not any(each.newest for each in resident._asked.copy().values()):
             await asyncio.sleep(0.01)
         update()
+        written = stamps(folder)
         pushed = await engine.publish()
+        silent = stamps(folder) == written
         said = await asyncio.gather(*talks)
         first = [gap for each in said for gap in gaps(each, 1)]
         await engine.rest()
         update()
+        engine._push.use = "files"  # pyright: ignore[reportAttributeAccessIssue]
         rested = await engine.publish()
         again = [await say(5, Sampling(HEAT, 20)) for _ in range(2)]
         later = [gap for each in again for gap in gaps(each, 2)]
+        resident._llm.llm_engine.step = broken
+        try:
+            down = str(await say(5, Sampling(HEAT, 20)))
+        except EngineDown as problem:
+            down = str(problem)
         return {
             "mixed": sum(bool(each.versions) for each in said),
             "gap": max([*first, *later]),
             "push_gap": max(pushed["push_gap_max"], rested["push_gap_max"]),
             "same": again[0].ids == again[1].ids,
             "version": again[0].version,
+            "down": down,
+            "silent": silent,
         }
     finally:
         await engine.stop()
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    """When each of the served files was written."""
+    return {path.name: path.stat().st_mtime_ns for path in (folder / "weights").iterdir()}
+
+
+def broken() -> None:
+    """A step that fails for good."""
+    raise RuntimeError("out of memory")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from foldgym.agents.engines.chat_errors import (
 from foldgym.agents.engines.chat_messages import (
     Protocol,
     Wording,
+    misshapen,
     read_message,
     write_messages,
     write_tools,
@@ -64,16 +65,16 @@ class Accounts:
         """The same as a JSON object."""
         return asdict(self)
 
-    def count(self, usage: Mapping[str, Any], section: ChatSection) -> int:
+    def count(self, answer: Mapping[str, Json], section: ChatSection) -> int:
         """Adds the `usage` of one answer; returns its tokens, 0 if it does not say."""
+        usage = _table(answer.get("usage"))
         if not usage:
             self.uncounted += 1
             return 0
         prompt, said = _whole(usage.get("prompt_tokens")), _whole(usage.get("completion_tokens"))
-        cached = min(
-            prompt, _whole((usage.get("prompt_tokens_details") or {}).get("cached_tokens"))
-        )
-        more: Mapping[str, Any] = usage.get("completion_tokens_details") or {}
+        cached = _whole(_table(usage.get("prompt_tokens_details")).get("cached_tokens"))
+        cached = min(prompt, cached)
+        more = _table(usage.get("completion_tokens_details"))
         self.prompt_tokens += prompt
         self.cached_tokens += cached
         self.completion_tokens += said
@@ -86,7 +87,11 @@ class Accounts:
 
 
 def _whole(value: object) -> int:
-    return value if isinstance(value, int) else 0
+    return max(0, int(value)) if isinstance(value, int | float) and value < 1e18 else 0
+
+
+def _table(value: Json) -> Mapping[str, Json]:
+    return cast("Mapping[str, Json]", value) if isinstance(value, dict) else {}
 
 
 def chat_policy(model: str, section: ChatSection | None = None, key: str = "") -> ChatPolicy:
@@ -175,14 +180,19 @@ class ChatPolicy:
                 self.accounts.requests += 1
                 try:
                     answer = await self._transport.send(request)
-                    choice = _choice(answer)
+                    try:
+                        choice = _choice(answer)
+                    except Hiccup:
+                        if answer.get("usage"):  # it is paid for all the same
+                            self.accounts.count(answer, self.section)
+                        raise
                 except Hiccup as hiccup:
                     await self._rest(hiccup, attempt, rng)
                     continue
                 except EngineError:
                     self.accounts.failures += 1
                     raise
-                counted = self.accounts.count(answer.get("usage") or {}, self.section)
+                counted = self.accounts.count(answer, self.section)
                 self._pace.correct(entry, counted or tokens)
                 if choice.get("finish_reason") == "content_filter":
                     self.accounts.failures += 1
@@ -201,8 +211,8 @@ class ChatPolicy:
                 why = f"it wants to rest for {hiccup.after:g} s (--chat longest_rest={longest:g})"
             raise kind(f"{hiccup}; {why}")
         wait = wait_before(attempt, rng, hiccup.after)
-        if hiccup.limited:
-            self._pace.rest(hiccup.after or 0.0)
+        if hiccup.after is not None:
+            self._pace.rest(hiccup.after)
         self.accounts.retries += 1
         await self._sleep(wait)
 
@@ -243,10 +253,13 @@ class ChatSession:
 
 
 def _choice(answer: Mapping[str, Json]) -> Mapping[str, Json]:
-    """The first choice. Raises `Hiccup` where there is none."""
+    """The first choice. Raises `Hiccup` where there is none that can be read."""
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         error: Any = answer.get("error")
         said = error.get("message") if isinstance(error, dict) else error
         raise Hiccup(f"the answer holds no choice{f': {said}' if said else ''}")
-    return cast("dict[str, Json]", choices[0])
+    choice = cast("dict[str, Json]", choices[0])
+    if wrong := misshapen(choice.get("message") or {}):
+        raise Hiccup(f"the answer cannot be read: {wrong}")
+    return choice

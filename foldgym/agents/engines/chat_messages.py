@@ -15,7 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
-from foldgym.tools import MAX_CALLS, Parsed, parse_action
+from foldgym.tools import Parsed, parse_action
+from foldgym.tools.arguments import Mistake, printable
+from foldgym.tools.dialects import object_of, tool_call_blocks
 from foldgym.types import Content, Image, Json, Message, Tool, ToolCall
 
 Protocol = Literal["native", "text"]
@@ -27,7 +29,6 @@ _INTRO = (
     '<tool_call>\n{"name": "NAME", "arguments": {"KEY": "VALUE"}}\n</tool_call>\n'
     "Results come back between <tool_response> and </tool_response>. The tools are, one a line:\n"
 )
-_CALL = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
 _THINK = re.compile(r"\A\s*<think>(.*?)(?:</think>|\Z)\s*", re.DOTALL)
 
 
@@ -230,7 +231,7 @@ def _joined(first: Content, second: Content) -> Content:
 def write_text(message: Message) -> str:
     """What a model writes to say this: text, then a `<tool_call>` block for each call."""
     blocks = [
-        f'<tool_call>\n{{"name": {json.dumps(call.name)}, "arguments": {call.arguments}}}\n'
+        f'<tool_call>\n{{"name": {json.dumps(call.name)}, "arguments": {object_of(call)}}}\n'
         "</tool_call>"
         for call in message.tool_calls
     ]
@@ -243,12 +244,13 @@ def read_text(text: str, tools: Sequence[Tool]) -> Parsed:
     Without `<tool_call>` blocks a message that begins like a call is one (`foldgym.tools`). One
     broken block makes the whole message a problem.
     """
-    blocks = [block.strip() for block in _CALL.findall(text)]
+    try:
+        rest, blocks = tool_call_blocks(text)
+    except Mistake as mistake:
+        return Parsed(Message("assistant", text), f"error: {mistake}")
     if not blocks:
         return parse_action(text, tools)
-    said = Message("assistant", _CALL.sub("", text).strip())
-    if len(blocks) > MAX_CALLS:
-        return Parsed(said, f"error: more than {MAX_CALLS} tool calls in one message")
+    said = Message("assistant", rest)
     calls: list[ToolCall] = []
     for number, block in enumerate(blocks):
         read = parse_action(block, tools)
@@ -262,8 +264,24 @@ def read_text(text: str, tools: Sequence[Tool]) -> Parsed:
 # ---------------------------------------------------------------- what comes back
 
 
+def misshapen(message: Json) -> str:
+    """What keeps `read_message` from reading a message; empty if nothing does."""
+    if not isinstance(message, dict):
+        return "the message is no object"
+    calls: Any = cast("dict[str, Any]", message).get("tool_calls") or []
+    if not isinstance(calls, list):
+        return "tool_calls is no list"
+    for number, call in enumerate(cast("list[Any]", calls)):
+        if not isinstance(call, dict) or not isinstance(call.get("function") or {}, dict):
+            return f"tool_calls.{number} is no object with a function"
+    return ""
+
+
 def read_message(table: Mapping[str, Json]) -> Message:
-    """The `message` of a choice. Arguments stay exactly as written; missing parts are empty."""
+    """The `message` of a choice that is not `misshapen`.
+
+    Arguments stay exactly as written, but for halves of characters, which no file could hold.
+    """
     text = _text(table.get("content")) or _text(table.get("refusal"))
     thinking = _text(table.get("reasoning_content")) or _text(table.get("reasoning"))
     thought = None if thinking else _THINK.match(text)
@@ -276,15 +294,16 @@ def read_message(table: Mapping[str, Json]) -> Message:
         arguments = function.get("arguments")
         if not isinstance(arguments, str):  # some servers send the object itself
             arguments = "{}" if arguments is None else json.dumps(arguments, ensure_ascii=False)
-        name = str(function.get("name") or "")
-        calls.append(ToolCall(name, arguments or "{}", str(call.get("id") or "")))
+        name, id = (printable(str(each or "")) for each in (function.get("name"), call.get("id")))
+        calls.append(ToolCall(name, printable(arguments) or "{}", id))
     return Message("assistant", text, thinking, tuple(calls))
 
 
 def _text(value: Json) -> str:
     if isinstance(value, str):
-        return value
+        return printable(value)
     if isinstance(value, list):  # a list of parts, of which only text can be said
         parts = cast("list[Any]", value)
-        return "".join(str(part.get("text") or "") for part in parts if isinstance(part, dict))
+        texts = (str(part.get("text") or "") for part in parts if isinstance(part, dict))
+        return printable("".join(texts))
     return ""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from random import Random
 
@@ -90,10 +92,15 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         text = headers.get(name, "").strip()
         try:
-            return max(0.0, float(text) / unit)
+            seconds = float(text) / unit
         except ValueError:
             continue
+        if not math.isnan(seconds):
+            return max(0.0, seconds)
     try:
-        return max(0.0, parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - now)
-    except (TypeError, ValueError):
+        until = parsedate_to_datetime(headers.get("retry-after", ""))
+        if until.tzinfo is None:  # "-0000", or nothing: dates of HTTP are of Greenwich
+            until = until.replace(tzinfo=UTC)
+        return max(0.0, until.timestamp() - now)
+    except (TypeError, ValueError, OverflowError):
         return None

@@ -30,6 +30,7 @@ CONTROLS = (
 )
 _CHARACTERS, _BYTES = 4, 6  # of one id, at most
 _FIRST = 1 << 8  # ids of text are from here on, controls below
+_LARGEST = 1 << 24  # of a vocabulary; four characters are beyond it
 
 
 class PieceTokenizer:
@@ -76,6 +77,31 @@ class PieceTokenizer:
             size += wide
         if start < len(text):
             yield start, len(text)
+
+
+def opened_with(ids: Ids, prompt: Sequence[Message]) -> tuple[Tool, ...] | None:
+    """The tools with which `ChatRenderer.open` wrote a prompt; None if it did not write `ids`.
+
+    Tells by the ids of text, which no vocabulary reaches.
+    """
+    if max(ids, default=0) <= _LARGEST:
+        return None
+    renderer = ChatRenderer()
+    task = renderer.open(prompt, ())
+    (system,), (end,) = renderer.frame("system")
+    tools: list[Tool] = []
+    rest = ids
+    while rest[: len(task)] != task:
+        if rest[:1] != (system,) or end not in rest:
+            return None
+        close = rest.index(end)
+        try:
+            function = json.loads(renderer.tokenizer.decode(rest[1:close]))["function"]
+            tools.append(Tool(function["name"], function["description"], function["parameters"]))
+        except (ValueError, TypeError, KeyError, IndexError):
+            return None
+        rest = rest[close + 1 :]
+    return tuple(tools)
 
 
 class ChatRenderer(Plain):

@@ -12,7 +12,6 @@ import re
 import time
 from collections.abc import Mapping
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
 
 from foldgym.agents.engines.chat_errors import Hiccup, failure_of
 from foldgym.agents.engines.chat_pace import retry_after
@@ -52,34 +51,40 @@ class OpenAITransport:
             raise MissingExtra("playing a chat API", "api") from problem
         self._openai: Any = openai
         self._url = base_url or os.environ.get("OPENAI_BASE_URL", "")
-        self._key = key or os.environ.get(key_env, "")
+        self._key = (key or os.environ.get(key_env, "")).strip()
         self._timeout = timeout
         if not self._key and not self._url:
             raise ConfigError(
                 f"a chat API needs a key: set the environment variable {key_env} (or name another "
                 "with --chat key_env=NAME), or give --base-url for a server that asks for none"
             )
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+        if not all("!" <= each <= "~" for each in self._key):
+            raise ConfigError(
+                f"the API key in {key_env} holds white space or other characters that no key has; "
+                "set it anew"
+            )
+        # kept when their loops are closed: a client let go of would close itself in the next loop
+        self._clients: dict[asyncio.AbstractEventLoop, Any] = {}
 
     async def send(self, request: Mapping[str, Json]) -> Mapping[str, Json]:
         """One request, tried once."""
         openai = self._openai
         more = {name: value for name, value in request.items() if name not in ("model", "messages")}
         try:
-            raw = await self._client().chat.completions.with_raw_response.create(
-                model=request["model"], messages=request["messages"], extra_body=more
-            )
-            table: Any = raw.http_response.json()
+            async with asyncio.timeout(self._timeout):  # also for one that never stops answering
+                raw = await self._client().chat.completions.with_raw_response.create(
+                    model=request["model"], messages=request["messages"], extra_body=more
+                )
         except openai.APIStatusError as problem:
             raise self._failure(problem) from None
-        except openai.APITimeoutError:
+        except (openai.APITimeoutError, TimeoutError):
             raise Hiccup(f"no answer within {self._timeout:g} seconds") from None
-        except openai.APIConnectionError as problem:
+        except Exception as problem:  # an address that is none fails in ways of its own
             why = self._line(problem.__cause__ or problem)
             raise Hiccup(f"cannot reach {self.address}: {why}") from None
-        except openai.OpenAIError as problem:
-            raise Hiccup(self._line(problem)) from None
-        except ValueError as problem:
+        try:
+            table: Any = raw.http_response.json()
+        except (ValueError, RecursionError) as problem:
             raise Hiccup(f"the answer is no JSON: {self._line(problem)}") from None
         if not isinstance(table, dict):
             raise Hiccup(f"the answer is no JSON object: {self._line(table)}")

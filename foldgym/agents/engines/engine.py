@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from foldgym.agents.renderers import Renderer
 from foldgym.types import Ids, Policy, Scorer
@@ -33,6 +33,7 @@ class Trainee:
 
     `write(folder)` writes it into a new folder as a checkpoint would, `folder` is where the engine
     may keep files of its own. Rollouts are sampled at `temperature`, in `dtype` on `device`.
+    `tensors()` are the weights as `write` would write them, most of them not copied.
     """
 
     policy: Weights
@@ -42,6 +43,7 @@ class Trainee:
     temperature: float = 1.0
     dtype: str = "float32"
     device: str = "cpu"
+    tensors: Callable[[], Mapping[str, Any]] | None = None
 
 
 class Engine(Protocol):

@@ -228,7 +228,8 @@ class GenericRenderer(TemplateRenderer):
         for piece in _WORD.split(text):
             if _WORD.fullmatch(piece):
                 message = shown[int(piece[1:-1]) - 100]
-                parts += self.content(message)
+                assistant = message.role == "assistant"
+                parts += self.told(message) if assistant else self.content(message)
             else:
                 parts += self._trusted(piece, tools)
         for n, message in enumerate(shown):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from foldgym.agents.engines.engine import Engine, InProcess, Trainee
 from foldgym.agents.engines.scripted import scripted_policy
+from foldgym.errors import ContextFull
 from foldgym.types import (
     Branching,
     Completion,
@@ -62,13 +63,22 @@ class _ImitatedSession:
         """A script waits for nobody."""
 
     async def sample(self, prompt: Prompt, sampling: Sampling) -> Completion:
-        """What the script says, cut where the policy would have had to stop."""
+        """What the script says, cut where the policy would have had to stop.
+
+        Raises `ContextFull` where the policy could have said nothing.
+        """
         trainee = self.policy.trainee
         said = await self.inner.sample(prompt, sampling)
         ids = trainee.renderer.say(said.message or Message("assistant"), prompt.tools)
-        room = int(min(sampling.max_tokens, trainee.policy.max_positions - len(prompt.ids)))
+        left = trainee.policy.max_positions - len(prompt.ids)
+        if left < 1:
+            raise ContextFull(
+                f"a prompt of {len(prompt.ids)} ids leaves nothing to say in the policy's "
+                f"{trainee.policy.max_positions} positions"
+            )
+        room = int(min(sampling.max_tokens, left))
         finish = said.finish if len(ids) <= room else Finish.LENGTH
-        ids = ids[: max(1, room)]
+        ids = ids[:room]
         [logprobs] = trainee.policy.score([(prompt.ids, ids)], sampling.temperature or 1.0)
         return Completion(ids, logprobs, self.policy.version, finish)
 

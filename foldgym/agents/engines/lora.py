@@ -53,7 +53,8 @@ def attach(model: Any, config: LoraConfig, seed: int = 0) -> None:
 
     Targets are names (or ends of names) of linear layers, by default all but the head. Adapters
     are fp32 whatever the base is, and equal for equal `seed`; no global generator moves. Raises
-    `ConfigError` for targets that are not there, or that hold the output head.
+    `ConfigError` for targets that are not there, or that hold the output head, also by sharing its
+    weights.
     """
     head = model.get_output_embeddings()
     linear = {n.split(".")[-1] for n, m in model.named_modules() if isinstance(m, nn.Linear)}
@@ -70,6 +71,14 @@ def attach(model: Any, config: LoraConfig, seed: int = 0) -> None:
         ) from None
     if model.get_output_embeddings() is not head:
         raise ConfigError(f"lora.targets: the output head is none; choose among {known}")
+    for name, layer in layers(model).items():
+        if layer.get_base_layer().weight is getattr(
+            head, "weight", None
+        ):  # which merging would adapt as well
+            raise ConfigError(
+                f"lora.targets: {name} shares its weights with the output head, which no adapter "
+                f"reaches; choose among {known}"
+            )
     for p in model.parameters():
         if p.requires_grad:
             p.data = p.data.to(torch.promote_types(p.dtype, torch.float32))
@@ -178,8 +187,11 @@ def sheet_of(folder: Path) -> LoraConfig | None:
 
 
 def revision_of(folder: Path) -> str:
-    """A digest of the weights in a model folder."""
+    """A digest of the weights in a model folder; of an adapter folder, of its base's too."""
     digest = blake2b(digest_size=16)
+    sheet = None if (folder / "config.json").is_file() else sheet_of(folder)
+    if sheet is not None and sheet.base_model_name_or_path:
+        digest.update(revision_of(Path(sheet.base_model_name_or_path)).encode())
     for path in sorted((*folder.glob("*.safetensors"), *folder.glob("*.bin"))):
         with path.open("rb") as file:
             while block := file.read(1 << 20):

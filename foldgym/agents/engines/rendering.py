@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from foldgym.agents.engines.chat_template import ChatTemplate
 from foldgym.agents.engines.generic import GenericRenderer
+from foldgym.agents.engines.templates import renderer_in
 from foldgym.agents.engines.tokenizer import Tokenizer
 from foldgym.agents.renderers import RENDERERS, Renderer, make_renderer
 from foldgym.agents.renderers.detect import detect
@@ -25,7 +26,8 @@ class Chosen(NamedTuple):
 
 
 def choose_renderer(name: str, tokenizer: Tokenizer, model_type: str = "") -> Chosen:
-    """The renderer `name`; for "auto", the family whose prompts are those of the chat template.
+    """The renderer `name`; for "auto", the family whose prompts are those of the chat template
+    (or, of a template that foldgym wrote, the one that it names).
 
     A family's options, where `name` has none, are read off the template. Raises `UnknownName`, or
     `ConfigError` where nothing fits.
@@ -40,6 +42,8 @@ def choose_renderer(name: str, tokenizer: Tokenizer, model_type: str = "") -> Ch
         fits = guess is not None and not colon and guess.renderer.partition(":")[0] == family
         name = guess.renderer if guess is not None and fits else name
         return Chosen(make_renderer(name, tokenizer), name, "it is named")
+    if ours := renderer_in(tokenizer.template):
+        return Chosen(make_renderer(ours, tokenizer), ours, "foldgym wrote its chat template")
     if guess is None:
         if not tokenizer.template:
             raise ConfigError(

@@ -9,12 +9,14 @@ do. `Stream` runs rows in a thread as they come, so that a slow environment dela
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
+from weakref import WeakSet
 
 from foldgym.agents.engines.decoding import Decoder, Row, Seat
 from foldgym.errors import Bug, EngineError
@@ -23,6 +25,7 @@ from foldgym.errors import Bug, EngineError
 # taken by the next after a few passes (a lock, a task, a future); the round must not run between.
 _SETTLE = 12
 _IDLE_SECONDS = 1.0  # between looks of an idle thread at whether anybody is left
+_LAST_STEP = 60.0  # seconds that the end of the process waits for a forward pass
 
 Key = TypeVar("Key")
 
@@ -214,6 +217,17 @@ class Stream:
         self._arrived: list[Ticket] = []
         self._running: list[Ticket] = []
         self._thread: threading.Thread | None = None
+        self._ended = False
+        _streams.add(self)
+
+    def end(self) -> None:
+        """No more steps: the process ends, and would abort if a thread of its were in torch."""
+        with self._news:
+            self._ended = True
+            self._news.notify()
+            thread = self._thread
+        if thread is not None:
+            thread.join(_LAST_STEP)
 
     def enter(self, seat: Seat) -> None:
         """A session opened."""
@@ -284,8 +298,10 @@ class Stream:
     def _work(self) -> None:
         while True:
             with self._news:
-                while self._holds:
+                while self._holds and not self._ended:
                     self._news.wait()
+                if self._ended:
+                    return
                 self._running = [ticket for ticket in self._running if not ticket.row.over]
                 while not self._arrived and not self._running:
                     for key in _orphans(self._open):
@@ -294,6 +310,8 @@ class Stream:
                         self._thread = None
                         return
                     self._news.wait(_IDLE_SECONDS)
+                    if self._ended:
+                        return
                 room = self._max_batch - len(self._running)
                 taken, self._arrived = self._arrived[:room], self._arrived[room:]
                 self._running += [ticket for ticket in taken if not ticket.row.dropped]
@@ -316,6 +334,15 @@ class Stream:
         except Exception as error:  # a forward pass failed: every row of the batch is lost
             _lose((ticket.row for ticket in self._running), error)
             self._decoder.forget()
+
+
+_streams: WeakSet[Stream] = WeakSet()
+
+
+@atexit.register
+def _end_streams() -> None:
+    for stream in list(_streams):
+        stream.end()
 
 
 def _running() -> asyncio.AbstractEventLoop | None:

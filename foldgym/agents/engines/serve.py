@@ -11,26 +11,22 @@ Requests that come at the same time share forward passes. Errors are {"error": {
 
 from __future__ import annotations
 
-import asyncio
-import json
-import queue
-import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from itertools import count
-from typing import Any, Protocol
+from typing import Protocol
 
 from foldgym.agents.engines.serve_prompts import PromptWriter
-from foldgym.agents.engines.serve_requests import Asked, parse_body, read_chat, read_completion
+from foldgym.agents.engines.serve_requests import Asked
 from foldgym.agents.markers import cut
 from foldgym.agents.pictures import PictureRenderer, images_of
 from foldgym.agents.renderers import Renderer
+from foldgym.agents.renderers.template import THINK, THINK_END
 from foldgym.agents.tasks import gather_or_cancel
-from foldgym.console import note
-from foldgym.errors import EngineError, UserError
-from foldgym.listening import Handler, Listening, Refused
+from foldgym.errors import EngineError
+from foldgym.listening import Refused
 from foldgym.seeding import derive_seed
 from foldgym.types import (
     Completion,
@@ -44,8 +40,7 @@ from foldgym.types import (
     Session,
 )
 
-MOST_BYTES = 64 << 20
-GRACE = 30.0  # seconds that a closing server waits for answers under way
+_TAGS = (THINK, THINK_END)
 _PIECE = 8  # tokens sampled between looks at stop strings, and between events of a stream
 
 Emit = Callable[[Json], None]
@@ -160,7 +155,7 @@ class Service:
         for ids in prompts:
             if not ids or self._max - len(ids) < 1:
                 raise TooLong(
-                    f"the maximum context length of {self.name} is {self._max:g} tokens, and the "
+                    f"the maximum context length of {self.name} is {self._max} tokens, and the "
                     f"prompt has {len(ids)}"
                 )
         seed = asked.seed
@@ -239,9 +234,11 @@ class Service:
         ids = tuple(said.ids)
         if said.cut is not None:
             ids = self._renderer.tokenizer.encode(said.cut)
-        message, problem = self._renderer.parse(ids, tools)
-        if problem or (message.tool_calls and not tools):
-            return Message("assistant", self._text(said))
+        message, _ = self._renderer.parse(ids, tools)
+        if message.tool_calls and not tools:
+            _, thought, text = self._text(said).partition(THINK_END)
+            text = text if thought and message.thinking else self._text(said)
+            return Message("assistant", text.strip(), message.thinking)
         return message
 
     def _chat_choice(self, asked: Asked, said: Said) -> dict[str, Json]:
@@ -256,30 +253,42 @@ class Service:
 
     def _chat_deltas(self, asked: Asked, said: Said) -> list[dict[str, Json]]:
         """The next events of a stream; with tools, text waits until calls can be told from it."""
-        message = self._message(asked, said)
         over = said.finish is not None
         events: list[dict[str, Json]] = []
+        if asked.tools and not over:
+            return events
+        message = self._message(asked, said)
+        begun = bool(said.told or said.thought)
 
         def event(delta: dict[str, Json], **more: Json) -> None:
-            if not said.told and not said.thought and not any(e["delta"] for e in events):
+            if not begun and not events:
                 delta = {"role": "assistant", **delta}
             events.append({"index": said.place, "delta": delta, "finish_reason": None, **more})
 
-        if over or not asked.tools:
-            for name, known, text in (
-                ("reasoning_content", said.thought, message.thinking),
-                ("content", said.told, message.text),
-            ):
-                new = text if over else text.rstrip("\ufffd")
-                if new.startswith(known) and new != known:
-                    event({name: new[len(known) :]})
-            said.thought, said.told = message.thinking, message.text.rstrip("\ufffd")
+        if new := self._news(asked, said, said.thought, message.thinking):
+            event({"reasoning_content": new})
+            said.thought += new
+        if new := self._news(asked, said, said.told, message.text):
+            event({"content": new})
+            said.told += new
         if over:
             calls = self._calls(asked, said, message)
             if calls:
                 event({"tool_calls": [{"index": i, **call} for i, call in enumerate(calls)]})
             event({}, **self._end(asked, said, message, True))
         return events
+
+    def _news(self, asked: Asked, said: Said, told: str, text: str) -> str:
+        """What a stream can send now: nothing that later ids may change or take back.
+
+        Half a character waits for its other half, what may become a stop string or a tag until it
+        is known whether it does, and white space for what follows.
+        """
+        if said.finish is None:
+            text = text.rstrip("\ufffd")
+            held = max(_begun(text, mark) for mark in (*asked.stops, *_TAGS))
+            text = text[: len(text) - held].rstrip()
+        return text[len(told) :] if text.startswith(told) else ""
 
     def _calls(self, asked: Asked, said: Said, message: Message) -> list[dict[str, Json]]:
         key = self._writer.remember(asked.messages, message, tuple(said.ids))[:12]
@@ -299,14 +308,11 @@ class Service:
         return choice | self._end(asked, said, None, False)
 
     def _text_delta(self, asked: Asked, said: Said) -> dict[str, Json]:
-        text = self._text(said)
-        if said.finish is None:
-            choice: dict[str, Json] = {"finish_reason": None, "logprobs": None}
-            text = text.rstrip("\ufffd")
-        else:
+        new = self._news(asked, said, said.told, self._text(said))
+        said.told += new
+        choice: dict[str, Json] = {"finish_reason": None, "logprobs": None}
+        if said.finish is not None:
             choice = self._end(asked, said, None, False)
-        new = text[len(said.told) :]
-        said.told = text
         return {"index": said.place, "text": new, **choice}
 
     def _end(
@@ -328,154 +334,17 @@ class Service:
         return end
 
 
+def _begun(text: str, mark: str) -> int:
+    """How many characters at the end of `text` begin `mark` and are not all of it."""
+    sizes = range(min(len(text), len(mark) - 1), 0, -1)
+    return next((size for size in sizes if mark.startswith(text[-size:])), 0)
+
+
 def _logprob(token: str, logprob: float) -> Json:
-    data = list(token.encode("utf-8", "replace"))
+    data = None if "\ufffd" in token else list(token.encode("utf-8", "replace"))
     return {"token": token, "logprob": logprob, "bytes": data, "top_logprobs": []}
 
 
 def _usage(prompts: Sequence[Ids], choices: Sequence[Said]) -> dict[str, int]:
     shown, said = sum(map(len, prompts)), sum(len(each.ids) for each in choices)
     return {"prompt_tokens": shown, "completion_tokens": said, "total_tokens": shown + said}
-
-
-# ---------------------------------------------------------------- over HTTP
-
-
-class PolicyServer(Listening):
-    """A service on a port of this machine.
-
-        with PolicyServer(service) as server:
-            openai.OpenAI(base_url=f"{server.url}", api_key="none")
-
-    Closing it lets answers under way finish, for 30 seconds at most.
-    """
-
-    def __init__(self, service: Service, host: str = "127.0.0.1", port: int = 0) -> None:
-        self._loop = asyncio.new_event_loop()
-        kind = type("Handler", (_Handler,), {"service": service, "loop": self._loop})
-        super().__init__(kind, host, port)
-        self._worker = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._worker.start()
-
-    @property
-    def url(self) -> str:
-        """The base URL for clients."""
-        return f"{self.address}/v1"
-
-    def run(self) -> None:
-        """Answer until interrupted, then finish what is under way."""
-        try:
-            super().run()
-        finally:
-            self._end()
-
-    def close(self) -> None:
-        """Stop answering; safe to call twice."""
-        super().close()
-        self._end()
-
-    def _end(self) -> None:
-        if self._loop.is_closed():
-            return
-        left = self.drain(GRACE)
-        if left:
-            note(f"{left} answers were not finished within {GRACE:g} seconds")
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._worker.join()
-        self._loop.close()
-
-
-class _Handler(Handler):
-    service: Service
-    loop: asyncio.AbstractEventLoop
-
-    def get(self) -> None:
-        """What there is."""
-        path = self.path.rstrip("/")
-        models = self.service.models()
-        if path == "/v1/models":
-            self._json(HTTPStatus.OK, models)
-        elif path == f"/v1/models/{self.service.name}":
-            self._json(HTTPStatus.OK, models["data"][0])
-        elif path == "/health":
-            self._json(HTTPStatus.OK, {"status": "ok", "model": self.service.name})
-        else:
-            self._refuse(Refused(f"there is no {self.path}", HTTPStatus.NOT_FOUND))
-
-    def post(self) -> None:
-        """A completion."""
-        with self.answering():
-            try:
-                self._post()
-            except Exception as problem:
-                self._refuse(problem)
-
-    def _post(self) -> None:
-        body = self.body(MOST_BYTES)
-        path = self.path.rstrip("/")
-        if path == "/v1/chat/completions":
-            asked, answer = read_chat(parse_body(body)), self.service.chat
-        elif path == "/v1/completions":
-            asked, answer = read_completion(parse_body(body)), self.service.complete
-        else:
-            raise Refused(f"there is no {self.path}", HTTPStatus.NOT_FOUND)
-        if asked.stream:
-            self._stream(lambda emit: answer(asked, emit))
-        else:
-            self._json(HTTPStatus.OK, self._wait(answer(asked)))
-
-    def _wait(self, job: Coroutine[Any, Any, Json]) -> Json:
-        return asyncio.run_coroutine_threadsafe(job, self.loop).result()
-
-    def _stream(self, job: Callable[[Emit], Coroutine[Any, Any, Json]]) -> None:
-        """Server-sent events. Nothing is sent before the first, so that a refusal has a status."""
-        events: queue.SimpleQueue[Json] = queue.SimpleQueue()
-        future = asyncio.run_coroutine_threadsafe(job(events.put), self.loop)
-        future.add_done_callback(lambda _: events.put(None))
-        first = events.get()
-        if first is None:
-            future.result()
-        try:
-            self.send_response(HTTPStatus.OK)
-            self.send_header("Content-Type", "text/event-stream")
-            self.send_header("Cache-Control", "no-store")
-            self.send_header("Connection", "close")
-            self.end_headers()
-            self.close_connection = True
-            event = first
-            while event is not None:
-                self._event(json.dumps(event))
-                event = events.get()
-            problem = future.exception()
-            self._event("[DONE]" if problem is None else json.dumps(_error(problem)[1]))
-        except OSError:  # the client went away
-            future.cancel()
-
-    def _event(self, data: str) -> None:
-        self.wfile.write(f"data: {data}\n\n".encode())
-        self.wfile.flush()
-
-    def _refuse(self, problem: BaseException) -> None:
-        status, table = _error(problem)
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            note(f"{self.path}: {type(problem).__name__}: {problem}")
-        self._json(status, table)
-
-    def _json(self, status: int, table: Json) -> None:
-        self.reply(status, json.dumps(table).encode(), "application/json")
-
-
-def _error(problem: BaseException) -> tuple[int, Json]:
-    """The status and body for what went wrong."""
-    text = " ".join(str(problem).split())
-    status, kind, code = HTTPStatus.INTERNAL_SERVER_ERROR, "server_error", None
-    if isinstance(problem, Refused):
-        status, kind = problem.status, "invalid_request_error"
-        code = "context_length_exceeded" if isinstance(problem, TooLong) else None
-        code = "model_not_found" if isinstance(problem, NoModel) else code
-    elif isinstance(problem, UserError):
-        status, kind = HTTPStatus.BAD_REQUEST, "invalid_request_error"
-    elif not isinstance(problem, EngineError):
-        text = f"{type(problem).__name__}; the server's log says more"
-    param = text.partition(":")[0] if kind == "invalid_request_error" and ": " in text else None
-    return status, {"error": {"message": text, "type": kind, "param": param, "code": code}}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, cast
 
-from foldgym.agents.engines.chat_messages import read_message
+from foldgym.agents.engines.chat_messages import misshapen, read_message
 from foldgym.listening import Refused
 from foldgym.types import Content, Ids, Image, Message, Tool
 
@@ -226,6 +226,8 @@ def _message(entry: Any, where: str) -> Message:
     if role == "assistant":
         if not isinstance(table.get("content"), (str, list, type(None))):
             raise Refused(f"{where}.content: give a text")
+        if wrong := misshapen(table):
+            raise Refused(f"{where}: {wrong}")
         return read_message(table)
     roles: Mapping[Any, Callable[[Content], Message]] = {
         "system": lambda content: Message("system", content),

@@ -25,7 +25,10 @@ CHATML_CONTROLS = ("<|im_start|>", "<|im_end|>")
 
 # a word, a digit or a mark, each with the one space before it; a line break; other white space
 _PIECES = r" ?[\p{L}\p{M}_]+| ?\p{N}|\n| ?[^\s\p{L}\p{M}\p{N}_]|[^\S\n]+(?=[^\S\n]|$)|\s"
-_FRAMING = re.compile(r"<[|｜][^\s<>]*[|｜]>|<(start|end)_of_turn>|\[gMASK\]|<sop>")
+_FRAMING = re.compile(
+    r"<[|｜][^\s<>]*[|｜]>|<(start|end)_of_turn>|\[gMASK\]|<sop>"
+    r"|</?tool_(call|response)>|</?arg_(key|value)>"
+)
 _TEMPLATE = "chat_template.jinja"
 _REMEMBERED = 1 << 16  # texts; documents and observations repeat within a training step
 
@@ -197,7 +200,8 @@ def _settings(path: Path) -> dict[str, Json]:
 def _claim(backend: tokenizers.Tokenizer) -> None:
     """Makes control tokens of added tokens that frame messages but are not marked as special.
 
-    DeepSeek's `<｜User｜>` is one: any text that spells it would otherwise begin a message.
+    DeepSeek's `<｜User｜>` is one: any text that spells it would otherwise begin a message. Qwen's
+    `</tool_response>` is another: a web page could end the result that it is shown in.
     """
     loose = [
         tokenizers.AddedToken(

@@ -25,7 +25,7 @@ from foldgym.agents.engines.decoding import Decoder, Row, Seat
 from foldgym.agents.engines.scheduling import Rounds, Scheduler, Stream, Ticket
 from foldgym.agents.engines.solo import make_decoder
 from foldgym.agents.engines.vision import VisionDecoder, check_seen, format_of
-from foldgym.errors import Bug, ConfigError, EngineError
+from foldgym.errors import Bug, ConfigError, ContextFull, EngineError
 from foldgym.seeding import generator
 from foldgym.types import Completion, EnvHandle, Finish, Ids, Prompt, Sampling, Session
 
@@ -184,7 +184,8 @@ class TorchSession:
     async def sample(self, prompt: Prompt, sampling: Sampling) -> Completion:
         """Continue `prompt.ids`. A completion that reaches the model's last position ends there.
 
-        Raises `EngineError` when the prompt leaves no room, or the model gives no finite numbers.
+        Raises `ContextFull` when the prompt leaves no room, `EngineError` when the model gives no
+        finite numbers.
         """
         name, length = self._seat.name, len(prompt.ids)
         if self._seat.closed or self._waits:
@@ -193,12 +194,12 @@ class TorchSession:
         if sampling.max_tokens < 1 or sampling.temperature < 0:
             raise ConfigError(f"cannot sample with {sampling}: max_tokens >= 1, temperature >= 0")
         room = self._max_positions - length
-        if not length or room < 1:
-            raise EngineError(
+        if not length:
+            raise EngineError(f"session {name}: an empty prompt; give at least one id")
+        if room < 1:
+            raise ContextFull(
                 f"session {name}: a prompt of {length} ids leaves nothing to sample in the "
                 f"model's {self._max_positions} positions"
-                if length
-                else f"session {name}: an empty prompt; give at least one id"
             )
         loop = asyncio.get_running_loop()
         limit = int(min(sampling.max_tokens, room))

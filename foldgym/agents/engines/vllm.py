@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Awaitable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from foldgym.agents.engines.engine import Engine, Trainee
 from foldgym.agents.engines.vllm_check import Probe
@@ -25,11 +26,11 @@ from foldgym.agents.engines.vllm_options import Options
 from foldgym.agents.engines.vllm_resident import Resident
 from foldgym.agents.engines.vllm_server import Server
 from foldgym.agents.engines.vllm_weights import renew
-from foldgym.errors import Bug, ConfigError, EngineDown, EngineError
+from foldgym.errors import Bug, ConfigError, ContextFull, EngineDown, EngineError
 from foldgym.seeding import derive_seed
 from foldgym.types import Completion, EnvHandle, Finish, Ids, Policy, Prompt, Sampling, Session
 
-_SETTLE_SECONDS = 1.0  # for interrupted completions to come back
+_SETTLE_SECONDS = 5.0, 1.0  # for the first interrupted completion to come back, and after another
 _ALIVE_SECONDS = 20.0  # for one id, from a server that is suspected dead
 
 
@@ -61,6 +62,7 @@ class VllmEngine:
         self._open = asyncio.Event()
         self._down: EngineDown | None = None
         self._asleep = False
+        self._push = options.push(trainee)
         self._probe = Probe(trainee, options.tolerance_of(trainee))
 
     @property
@@ -80,10 +82,12 @@ class VllmEngine:
         self._probe.renew()
         await self._write()
         try:
+            self._push.check(self._folder)
             self.nodes = [_Node(Client(url, options.timeout)) for url in options.urls]
             if self.server is not None:
                 await self.server.start(options.start_seconds)
                 self.nodes = [_Node(Client(self.server.url, options.timeout), self.server)]
+                await self._push.meet(self.nodes[0].client)
             if options.colocated:
                 resident = Resident(*options.settings(self.trainee, self._folder))
                 self.nodes = [_Node(resident)]
@@ -109,6 +113,7 @@ class VllmEngine:
         nodes, self.nodes = self.nodes, []
         for node in nodes:
             await node.client.close()
+        self._push.part()
         if self.server is not None:
             await self.server.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -118,7 +123,8 @@ class VllmEngine:
         if self.trainee.policy.version != self.version or self._asleep:
             async with self._mending:
                 self._probe.renew()
-                await self._write()
+                if not self._push.direct:
+                    await self._write()
                 with self._closed():
                     await self._renew()
         return {**self._probe.numbers, "engine_restarts": float(self.restarts)}
@@ -166,8 +172,8 @@ class VllmEngine:
                 if not self.nodes or (task is not None and task.cancelling()):
                     raise
                 # it was on its way when the weights changed: nobody knows which would have said it
-            except Unreachable:
-                await self._mend(node, lives)
+            except Unreachable as problem:
+                await self._mend(node, lives, problem)
                 raise
             finally:
                 call.cancel()
@@ -183,9 +189,9 @@ class VllmEngine:
         """New weights on every server; one that does not stand it is started again with them."""
         try:
             await self._swap()
-        except Unreachable:
+        except Unreachable as problem:
             for node in self.nodes:
-                await self._revive(node)
+                await self._revive(node, problem)
         self.version = self.trainee.policy.version
         await self._probe.compare([node.client for node in self.nodes])
 
@@ -197,19 +203,27 @@ class VllmEngine:
             await _each(client.wake("weights") for client in clients)
         else:
             await _each(client.pause() for client in clients)
-            if self._calls:  # what was interrupted comes back; what was on its way is asked again
-                await asyncio.wait(self._calls, timeout=_SETTLE_SECONDS)
-            for call in self._calls:
-                call.cancel()
-        await _each(client.load(folder) for client in clients)
+            await self._settle()
+        await _each(self._push.send(client, folder) for client in clients)
         if self._asleep:
             await _each(client.wake("kv_cache") for client in clients)
         await _each(client.resume() for client in clients)
         self._asleep = False
 
+    async def _settle(self) -> None:
+        """What was interrupted comes back; what was only on its way is asked again."""
+        left, (patience, later) = set(self._calls), _SETTLE_SECONDS
+        while left:
+            done, left = await asyncio.wait(left, timeout=patience, return_when="FIRST_COMPLETED")
+            if not done:
+                break
+            patience = later
+        for call in self._calls:
+            call.cancel()
+
     # ------------------------------------------------------------ health
 
-    async def _mend(self, node: _Node, lives: int) -> None:
+    async def _mend(self, node: _Node, lives: int, problem: Unreachable) -> None:
         """After a call that failed: a server that is dead or deaf is started again."""
         async with self._mending:
             if node.lives != lives or self._down is not None or not self.nodes:
@@ -219,31 +233,37 @@ class VllmEngine:
             if there and await node.client.answers(self._probe.ids[:2], seconds):
                 return
             with self._closed():
-                await self._revive(node)
+                await self._revive(node, problem)
                 await self._probe.compare([node.client])
 
-    async def _revive(self, node: _Node) -> None:
+    async def _revive(self, node: _Node, problem: Unreachable) -> None:
         """A server that runs and has the weights that were written last. Raises `EngineDown`."""
+        if self.options.colocated:
+            raise EngineDown(
+                f"{problem}; vLLM cannot be started again in the process that it failed in: "
+                "--resume the run, or leave engine.colocated out for a server that can be"
+            )
         if self.restarts >= self.options.restarts:
             last = f": {node.server.last_words()}" if node.server else f" ({node.client.url})"
             raise EngineDown(
                 f"vLLM failed {self.restarts + 1} times, and engine.restarts is "
                 f"{self.options.restarts}{last}"
             )
-        if self.options.colocated:
-            raise EngineDown("vLLM in this process failed, and cannot be started again in it")
         self.restarts += 1
         node.lives += 1
         if node.server is not None:
+            if self._push.direct:  # it begins with files; nobody learns while others sample
+                await self._write()
             await node.server.start(self.options.start_seconds)
             await node.client.close()
             node.client = Client(node.server.url, self.options.timeout)
+            await self._push.meet(node.client)
             return
         loop = asyncio.get_running_loop()
         until = loop.time() + self.options.start_seconds
         while True:
             try:
-                await node.client.load(str(self._folder.absolute()))
+                await self._push.send(node.client, str(self._folder.absolute()))
                 await node.client.resume()
                 return
             except Unreachable as problem:
@@ -298,14 +318,17 @@ class VllmSession:
     since: int = -1
 
     async def sample(self, prompt: Prompt, sampling: Sampling) -> Completion:
-        """Continues `prompt.ids`, across updates of the weights. Raises `EngineError`."""
+        """Continues `prompt.ids`, across updates of the weights.
+
+        Raises `ContextFull` when the prompt leaves no room, else `EngineError`.
+        """
         room = self.engine.room - len(prompt.ids)
-        if not prompt.ids or room < 1:
-            raise EngineError(
+        if not prompt.ids:
+            raise EngineError("an empty prompt; give at least one id")
+        if room < 1:
+            raise ContextFull(
                 f"a prompt of {len(prompt.ids)} ids leaves nothing to sample in the "
                 f"{self.engine.room} positions that vLLM was given"
-                if prompt.ids
-                else "an empty prompt; give at least one id"
             )
         if sampling.max_tokens < 1 or sampling.temperature < 0:
             raise ConfigError(f"cannot sample with {sampling}: max_tokens >= 1, temperature >= 0")
@@ -348,7 +371,7 @@ def vllm(
     url: str | list[str] | None = None,
     weights: str | None = None,
     python: str | None = None,
-    gpus: str | None = None,
+    gpus: str | int | None = None,
     gpu_memory_utilization: float | None = None,
     kv_cache_gib: int | None = None,
     tensor_parallel: int | None = None,
@@ -362,6 +385,7 @@ def vllm(
     timeout: float = 300.0,
     start_seconds: float = 900.0,
     restarts: int = 3,
+    transfer: Literal["files", "gloo", "nccl", "memory"] = "files",
 ) -> Engine:
     """`[engine] use = "vllm"`, see docs/engines.md. Raises `ConfigError` if vLLM is missing."""
     options = Options(
@@ -382,6 +406,7 @@ def vllm(
         timeout,
         start_seconds,
         restarts,
+        transfer,
     )
     options.check(trainee)
     return VllmEngine(trainee, options)

@@ -13,6 +13,7 @@ from foldgym.errors import EngineError
 from foldgym.types import Finish, Ids, Sampling
 
 _CONTROL_SECONDS = 120.0
+_REST_SECONDS = 2.0  # of a connection before it is closed; vLLM would close it after 5, as we ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class Calls(Protocol):
     ) -> Said: ...
     async def read(self, ids: Ids) -> tuple[float, ...]: ...  # noqa: D102
     async def pause(self) -> None: ...  # noqa: D102
-    async def load(self, folder: str = "") -> None: ...  # noqa: D102
+    async def call(self, method: str, **kwargs: Any) -> None: ...  # noqa: D102
+    async def forget(self) -> None: ...  # noqa: D102
     async def resume(self) -> None: ...  # noqa: D102
     async def sleep(self) -> None: ...  # noqa: D102
     async def wake(self, part: str) -> None: ...  # noqa: D102
@@ -48,14 +50,16 @@ class Calls(Protocol):
 
 
 class Client:
-    """`complete` and `read` for log-probs; `pause`, `load` and `resume` for an update of weights.
+    """`complete` and `read` for log-probs; the rest is for an update of weights.
 
     Every call raises `Unreachable` where the server may be dead, `EngineError` where it refuses.
     """
 
     def __init__(self, url: str, seconds: float) -> None:
         self.url, self.seconds = url.rstrip("/").removesuffix("/v1"), seconds
-        endless = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        endless = httpx.Limits(
+            max_connections=None, max_keepalive_connections=None, keepalive_expiry=_REST_SECONDS
+        )
         self._http = httpx.AsyncClient(
             base_url=self.url, timeout=httpx.Timeout(seconds), limits=endless, trust_env=False
         )
@@ -107,10 +111,13 @@ class Client:
         """Ends all completions where they are; those that come in wait."""
         await self._post("/pause", params={"mode": "abort"}, seconds=_CONTROL_SECONDS)
 
-    async def load(self, folder: str = "") -> None:
-        """Reads the weights from their folder again, or another, and forgets keys and values."""
-        call = {"method": "reload_weights", "kwargs": {"weights_path": folder} if folder else {}}
-        await self._post("/collective_rpc", call, seconds=_CONTROL_SECONDS)
+    async def call(self, method: str, **kwargs: Any) -> None:
+        """Has every worker run a method of its own."""
+        question = {"method": method, "kwargs": kwargs}
+        await self._post("/collective_rpc", question, seconds=_CONTROL_SECONDS)
+
+    async def forget(self) -> None:
+        """Forgets keys and values, which old weights computed."""
         await self._post("/reset_prefix_cache", seconds=_CONTROL_SECONDS)
 
     async def resume(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from foldgym.agents.engines.engine import Trainee
+from foldgym.agents.engines.vllm_push import EXTENSION, FOLDER, GROUPS, Push
 from foldgym.agents.engines.vllm_python import find_python
 from foldgym.agents.engines.vllm_server import Server
 from foldgym.errors import ConfigError
@@ -27,7 +28,7 @@ class Options:
     url: str | list[str] | None = None
     weights: str | None = None
     python: str | None = None
-    gpus: str | None = None
+    gpus: str | int | None = None
     gpu_memory_utilization: float | None = None
     kv_cache_gib: int | None = None
     tensor_parallel: int | None = None
@@ -41,6 +42,7 @@ class Options:
     timeout: float = 300.0
     start_seconds: float = 900.0
     restarts: int = 3
+    transfer: str = "files"
 
     def check(self, trainee: Trainee) -> None:
         """Raises `ConfigError` for an option without effect, or one out of range."""
@@ -66,8 +68,28 @@ class Options:
                 "engine.colocated: vLLM must be installed beside foldgym for that, and this Python "
                 "has none: pip install 'foldgym[vllm]', or leave engine.colocated out"
             )
+        self._check_transfer(trainee)
         if self.url == []:
             raise ConfigError("engine.url: an empty list; name a server, or leave it out")
+
+    def _check_transfer(self, trainee: Trainee) -> None:
+        wish = f"engine.transfer: {self.transfer!r}"
+        if self.transfer == "memory" and not self.colocated:
+            raise ConfigError(
+                f"{wish} is for vLLM in this process (engine.colocated); a server takes "
+                '"files", "gloo" or "nccl"'
+            )
+        if self.transfer in GROUPS and self.colocated:
+            raise ConfigError(f'{wish} is for a server; with engine.colocated use "memory"')
+        if self.transfer in GROUPS and self.url is not None:
+            raise ConfigError(
+                f"{wish} needs a server that was started for it, and engine.url names servers that "
+                'already run; use "files"'
+            )
+        if self.transfer == "nccl" and trainee.device == "cpu":
+            raise ConfigError(
+                f'{wish} sends from GPU to GPU, and policy.device is "cpu"; use "gloo" or "files"'
+            )
 
     def _inert(self, trainee: Trainee) -> Iterator[tuple[str, str]]:
         if self.url is not None:
@@ -86,6 +108,10 @@ class Options:
     def urls(self) -> Sequence[str]:
         """The servers that already run; none if we start one."""
         return [self.url] if isinstance(self.url, str) else self.url or []
+
+    def push(self, trainee: Trainee) -> Push:
+        """How weights get there."""
+        return Push(trainee, self.transfer, self.tensor_parallel or 1)
 
     def folder(self, trainee: Trainee) -> Path:
         """Where weights are written for the server to read: a folder of its own."""
@@ -147,6 +173,8 @@ class Options:
         words += ["--enable-prefix-caching", "--disable-log-stats"]
         if self._eager(trainee):
             words.append("--enforce-eager")
+        if self.transfer in GROUPS:
+            words += ["--worker-extension-cls", EXTENSION]
         if self.sleep and trainee.device != "cpu":
             words.append("--enable-sleep-mode")
         return [*words, *(self.args or [])]
@@ -156,5 +184,7 @@ class Options:
         if trainee.device == "cpu":
             variables = {**_ON_CPU, "VLLM_CPU_KVCACHE_SPACE": str(self.kv_cache_gib or 1)}
         elif self.gpus is not None:
-            variables = {"CUDA_VISIBLE_DEVICES": self.gpus}
+            variables = {"CUDA_VISIBLE_DEVICES": str(self.gpus)}
+        if self.transfer in GROUPS:
+            variables["PYTHONPATH"] = str(FOLDER)
         return {**variables, **(self.env or {})}

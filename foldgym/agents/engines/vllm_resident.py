@@ -105,10 +105,12 @@ class Resident:
         """Ends all completions where they are."""
         await self._do(self._interrupt)
 
-    async def load(self, folder: str = "") -> None:
-        """Reads the weights again, and forgets keys and values."""
-        kwargs = {"weights_path": folder} if folder else {}
-        await self._do(lambda: self._llm.collective_rpc("reload_weights", kwargs=kwargs))
+    async def call(self, method: str, **kwargs: Any) -> None:
+        """Has the worker run a method of its own."""
+        await self._do(lambda: self._llm.collective_rpc(method, kwargs=kwargs))
+
+    async def forget(self) -> None:
+        """Forgets keys and values, which old weights computed."""
         await self._do(lambda: self._llm.reset_prefix_cache())
 
     async def resume(self) -> None:

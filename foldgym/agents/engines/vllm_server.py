@@ -28,6 +28,10 @@ _OFFLINE = {
     "DO_NOT_TRACK": "1",
     "VLLM_SERVER_DEV_MODE": "1",  # which brings the calls that change weights
 }
+_OURS = {"PYTHONPATH", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK"} | {
+    "MASTER_ADDR",
+    "MASTER_PORT",
+}
 
 
 class Server:
@@ -142,8 +146,12 @@ class Server:
 
 
 def _inherited() -> dict[str, str]:
-    """Our environment, without what would have the server import our modules."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    """Our environment, without what would have the server import our modules or join our crew."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _OURS and not name.startswith("TORCHELASTIC_")
+    }
 
 
 def _free_port() -> int:

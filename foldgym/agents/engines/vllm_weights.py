@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 _CONFIG, _WHOLE, _INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -34,6 +35,15 @@ def renew(folder: Path, write: Callable[[Path], None], *, untie: bool) -> None:
         if path.name not in written:
             path.unlink()
     new.rmdir()
+
+
+def names_in(folder: Path) -> set[str]:
+    """What a written policy calls its weights."""
+    index = folder / _INDEX
+    if index.is_file():
+        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+    with safe_open(folder / _WHOLE, "pt") as file:
+        return set(file.keys())
 
 
 def _untie(folder: Path) -> None:

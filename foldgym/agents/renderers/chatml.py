@@ -9,7 +9,7 @@ from dataclasses import replace
 from foldgym.agents.renderers.base import Plain, Tokenizer, When, body
 from foldgym.agents.renderers.template import schema, split_thought, thought_end
 from foldgym.tools import Parsed
-from foldgym.tools.dialects import HERMES
+from foldgym.tools.dialects import HERMES, object_of
 from foldgym.types import Ids, Message, Role, Tool
 
 TOOLS_INTRO = (
@@ -46,7 +46,7 @@ class ChatMLRenderer(Plain):
     def encode(self, message: Message) -> Ids:
         """`<|im_start|>role\\n` text `<|im_end|>\\n`."""
         before, after = self.frame(message.role)
-        text = message.text
+        text = self.write(message, ()) if message.role == "assistant" else message.text
         if message.role == "tool":
             text = f"<tool_response>\n{text}\n</tool_response>"
         return (*before, *self.tokenizer.encode(text), *after)
@@ -70,7 +70,7 @@ class ChatMLRenderer(Plain):
         if message.text:
             parts.append(message.text)
         for call in message.tool_calls:
-            body = f'{{"name": {json.dumps(call.name)}, "arguments": {call.arguments}}}'
+            body = f'{{"name": {json.dumps(call.name)}, "arguments": {object_of(call)}}}'
             parts.append(f"<tool_call>\n{body}\n</tool_call>")
         return "\n".join(parts)
 

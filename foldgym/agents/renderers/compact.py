@@ -38,7 +38,8 @@ class CompactRenderer(Plain):
     def encode(self, message: Message) -> Ids:
         """`<|role|>` text `<|end|>`."""
         before, after = self.frame(message.role)
-        return (*before, *self.tokenizer.encode(message.text), *after)
+        text = self.write(message, ()) if message.role == "assistant" else message.text
+        return (*before, *self.tokenizer.encode(text), *after)
 
     def frame(self, role: Role) -> tuple[Ids, Ids]:
         """One control token on each side."""

@@ -64,6 +64,10 @@ class Glm4Renderer(TemplateRenderer):
             return [*content, "/nothink"]
         return content
 
+    def told(self, message: Message) -> list[str]:
+        """As it would have been said."""
+        return [*self.opened(), *self.turn(message, ())]
+
     def open(self, messages: Sequence[Message], tools: Sequence[Tool]) -> Ids:
         """A system message of its own for the tools."""
         ids = super().open(messages, ())

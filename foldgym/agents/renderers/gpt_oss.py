@@ -26,7 +26,7 @@ class GptOssRenderer(TemplateRenderer):
     """
 
     ends = RETURN
-    stops = (CALL,)
+    stops = (CALL, "<|endoftext|>")
     dialect = HARMONY
 
     def __init__(
@@ -54,7 +54,10 @@ class GptOssRenderer(TemplateRenderer):
         return self.content(message)
 
     def encode(self, message: Message) -> Ids:
-        """A tool speaks under its own name."""
+        """A tool speaks under its own name, an assistant on channels."""
+        if message.role == "assistant":
+            end = CALL if message.tool_calls else END
+            return self.lay([START, "assistant", *self.turn(message, ()), end])
         if message.role != "tool" or not message.name:
             return super().encode(message)
         head = [START, f"functions.{message.name} to=assistant", CHANNEL, "commentary", MESSAGE]

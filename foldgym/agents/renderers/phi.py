@@ -38,6 +38,8 @@ class PhiRenderer(TemplateRenderer):
             version = "4" if self.find(SEPARATOR) is not None else "4-mini" if mini else "3"
         self.version = version
         self.ends = STOP if version == "4" else "<|end|>"
+        if version == "3":  # its generation_config.json lists the next header, too
+            self.stops = ("<|endoftext|>", "<|assistant|>")
         self.dialect = LISTED if version == "4-mini" else HERMES
         super().__init__(tokenizer)
 

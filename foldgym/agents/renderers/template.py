@@ -65,6 +65,16 @@ class TemplateRenderer(Plain):
         """The parts of a message inside its frame."""
         return self.content(message)
 
+    def told(self, message: Message) -> list[str]:
+        """The parts of an assistant's message that nobody sampled, such as an example."""
+        thought = self.thought(message.thinking) if message.thinking else []
+        opened = self.opened() if thought and self.thinks == "opened" else []
+        parts = [*opened, *thought, *self.content(message)]
+        if message.tool_calls:
+            parts += [self.before_calls] if message.text else []
+            parts += self.dialect.write(message.tool_calls)
+        return parts
+
     def opening(self, messages: Sequence[Message], tools: Sequence[Tool]) -> list[Message]:
         """The opening messages with the tools among them; here as they are."""
         return list(messages)
@@ -138,7 +148,8 @@ class TemplateRenderer(Plain):
     def encode(self, message: Message) -> Ids:
         """One message nobody sampled, in its frame."""
         before, after = self.frame(message.role)
-        return (*before, *self.lay(self.inner(message)), *after)
+        told = self.told if message.role == "assistant" else self.inner
+        return (*before, *self.lay(told(message)), *after)
 
     def frame(self, role: Role) -> tuple[Ids, Ids]:
         """What stands before and after a message of `role`."""

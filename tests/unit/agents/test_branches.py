@@ -58,7 +58,7 @@ def test_only_models_that_take_our_masks_share_the_trunk() -> None:
     assert not BranchScorer(mistral(), 0).shares  # its config does not say which layers are local
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6))
 def test_company_changes_nothing(seed: int) -> None:
     scorer = BranchScorer(SHARED, 0)

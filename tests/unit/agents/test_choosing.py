@@ -117,7 +117,7 @@ def generic(name: str) -> GenericRenderer:
 
 
 @pytest.mark.parametrize("name", APPENDS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_the_generic_renderer_writes_what_the_template_writes(
     name: str, data: st.DataObject

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -95,7 +98,7 @@ def test_more_rows_than_fit_a_batch(batching: str) -> None:
 
 
 @pytest.mark.parametrize("batching", BATCHING)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_no_pattern_of_opening_closing_and_cancelling_blocks_the_others(
     batching: str, data: st.DataObject
@@ -255,9 +258,39 @@ def test_the_thread_of_dynamic_batching_ends_with_the_last_session(closed: bool)
 
     (thread,) = asyncio.run(play())
     assert thread.daemon
-    thread.join(20)
+    thread.join(120)
     assert not thread.is_alive()
     assert len(together(policy, range(2), turns=1)) == 2
+
+
+_EXIT = """
+import atexit, threading
+before = set(threading.enumerate())
+atexit.register(lambda: print(set(threading.enumerate()) - before))  # after those of later imports
+
+import asyncio
+from engine_talk import SIX, engine, qwen
+from foldgym.types import Prompt
+
+async def play():
+    await policy.open(0).sample(Prompt((5,)), SIX)
+
+policy = engine(qwen(), "dynamic")
+asyncio.run(play())
+print(len(set(threading.enumerate()) - before))
+"""
+
+
+def test_a_process_ends_after_the_threads_of_its_engines() -> None:
+    """One that is in torch when the interpreter goes would abort the process."""
+    done = subprocess.run(
+        [sys.executable, "-c", _EXIT],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert (done.stdout, done.returncode) == ("1\nset()\n", 0), done.stderr
 
 
 def test_closed_sessions_give_back_their_place_in_the_cache() -> None:

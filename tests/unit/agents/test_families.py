@@ -50,7 +50,7 @@ APPENDS = [name for name in NAMES if name in CAN and name != "deepseek-r1"]
 
 
 @pytest.mark.parametrize("name", APPENDS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_prompts_are_what_the_published_template_renders(name: str, data: st.DataObject) -> None:
     tools = TOOLS if CAN[name].rounds and data.draw(st.booleans()) else ()
@@ -63,7 +63,7 @@ DROPS = ["qwen3", "deepseek-r1", "glm4", "gpt-oss"]
 
 
 @pytest.mark.parametrize("name", DROPS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_dropping_thoughts_is_what_the_published_template_does(
     name: str, data: st.DataObject
@@ -78,7 +78,7 @@ ENDS = ["qwen2.5", "qwen3", "qwen3-2507", "llama3", "llama3.1", "gemma", "gemma3
 
 
 @pytest.mark.parametrize("name", ENDS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_what_is_said_is_what_the_published_template_has_said(
     name: str, data: st.DataObject
@@ -131,7 +131,7 @@ def episodes(draw: Any, name: str) -> tuple[list[Message], list[Ids | None]]:
 
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_whatever_is_sampled_stays_as_it_was_sampled(name: str, data: st.DataObject) -> None:
     made = renderer(name)
@@ -162,7 +162,7 @@ def test_whatever_is_sampled_stays_as_it_was_sampled(name: str, data: st.DataObj
 
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_dropping_thoughts_drops_those_and_encodes_nothing_again(
     name: str, data: st.DataObject
@@ -188,7 +188,7 @@ def test_dropping_thoughts_drops_those_and_encodes_nothing_again(
 
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_parsing_never_raises(name: str, data: st.DataObject) -> None:
     made = renderer(name)
@@ -201,7 +201,7 @@ def test_parsing_never_raises(name: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_what_is_said_reads_back(name: str, data: st.DataObject) -> None:
     made = renderer(name)

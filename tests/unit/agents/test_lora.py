@@ -133,3 +133,31 @@ def test_what_does_not_fit_is_one_line(tmp_path):
         lora.read_adapter(tmp_path / "nowhere", adapted())
     with pytest.raises(CheckpointError, match="belongs to None, which is no model folder"):
         load_policy(tmp_path)
+
+
+def test_an_embedding_that_is_the_head_too_is_no_target():
+    """Merged, its adapter would move the logits as well, which it does not as long as it is one."""
+    model = tiny()
+    with pytest.raises(ConfigError, match=r"model\.embed_tokens shares its weights .* head"):
+        lora.attach(model, lora.config_of(4, targets=["embed_tokens", "q_proj"]))
+    apart = tiny(tie=False)
+    lora.attach(apart, lora.config_of(4, targets=["embed_tokens"]))
+    with torch.no_grad():
+        for p in apart.parameters():
+            if p.requires_grad:
+                p.normal_()
+    assert not torch.equal(logits(apart), logits(tiny(tie=False)))
+    assert torch.allclose(logits(lora.merged(apart)), logits(apart), atol=1e-4)
+
+
+def test_the_revision_of_an_adapter_folder_is_its_bases_too(tmp_path):
+    tokenizer = train_tokenizer(["one two three"] * 8, 290, CONTROLS)
+    base = save_policy(tmp_path / "base", tiny(), tokenizer, "compact")
+    model = load_policy(base).model
+    lora.attach(model, lora.config_of(4, base=base))
+    lora.write_adapter(tmp_path / "adapter", model)
+    before = lora.revision_of(tmp_path / "adapter")
+    assert lora.revision_of(tmp_path / "adapter") == before != lora.revision_of(base)
+    weights = base / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
+    assert lora.revision_of(tmp_path / "adapter") != before

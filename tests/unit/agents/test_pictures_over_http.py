@@ -20,7 +20,8 @@ from foldgym.agents.engines.chat_cassette import Recording
 from foldgym.agents.engines.chat_errors import RequestRefused
 from foldgym.agents.engines.chat_renderer import ChatRenderer
 from foldgym.agents.engines.chat_transport import OpenAITransport
-from foldgym.agents.engines.serve import PolicyServer, Service
+from foldgym.agents.engines.serve import Service
+from foldgym.agents.engines.serve_http import PolicyServer
 from foldgym.agents.engines.tokenizer import Tokenizer
 from foldgym.agents.pictures import PictureFormat, runs, with_pictures
 from foldgym.agents.renderers import Renderer, make_renderer

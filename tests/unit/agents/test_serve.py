@@ -26,7 +26,8 @@ from foldgym.agents.engines.chat_cassette import Recording
 from foldgym.agents.engines.chat_renderer import ChatRenderer
 from foldgym.agents.engines.chat_transport import OpenAITransport
 from foldgym.agents.engines.models import init_model, save_policy
-from foldgym.agents.engines.serve import PolicyServer, Service
+from foldgym.agents.engines.serve import Service
+from foldgym.agents.engines.serve_http import GRACE, PolicyServer
 from foldgym.agents.engines.serve_prompts import PromptWriter
 from foldgym.agents.engines.serve_requests import read_chat, read_completion
 from foldgym.agents.engines.tokenizer import train_tokenizer
@@ -403,6 +404,26 @@ def test_a_server_that_closes_finishes_what_it_began() -> None:
     assert [status for status, _ in answers] == [200] * 3
     with pytest.raises(urllib.error.URLError):
         asked(table, server, path)
+
+
+def test_who_is_told_to_stop_twice_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    actor = the_actor()
+    service = Service(actor.policy, actor.renderer, "tiny", actor.policy.max_positions)
+    before = set(threading.enumerate())
+    server = PolicyServer(service)
+    told: list[float] = []
+
+    def drain(seconds: float) -> int:
+        told.append(seconds)
+        if len(told) == 1:
+            raise KeyboardInterrupt
+        return 0
+
+    monkeypatch.setattr(server, "drain", drain)
+    with pytest.raises(KeyboardInterrupt):
+        server.close()
+    assert told == [GRACE, 1.0]
+    assert set(threading.enumerate()) <= before
 
 
 @pytest.mark.slow

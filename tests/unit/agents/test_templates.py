@@ -70,7 +70,7 @@ def test_the_folder_loads_as_any_hugging_face_folder(folder: Path, theirs: Any) 
     assert theirs.eos_token == {"compact": "<|end|>", "chatml": "<|im_end|>"}[folder.name]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["system", "user", "tool"]), st.text(max_size=30)),

@@ -29,10 +29,19 @@ from hypothesis import strategies as st
 
 from foldgym.agents.counting import shared_prefix
 from foldgym.agents.engines.decoding import draw
+from foldgym.agents.engines.models import init_model
 from foldgym.agents.engines.slots import SlotDecoder, stages
 from foldgym.agents.engines.solo import SoloDecoder
-from foldgym.errors import Bug, EngineError
-from foldgym.types import Completion, Finish, Ids, Prompt, Sampling
+from foldgym.agents.engines.torch_engine import TorchPolicy
+from foldgym.agents.renderers import CompactRenderer
+from foldgym.agents.rollout import Rollout, rollout
+from foldgym.envs.registry import maker
+from foldgym.envs.worker import open_worker
+from foldgym.errors import Bug, ContextFull, EngineError
+from foldgym.memory import FullHistory
+from foldgym.rewards import make_rubric
+from foldgym.testing.doubles import ByteTokenizer
+from foldgym.types import Budget, Completion, Finish, Ids, Prompt, Request, Sampling, Stop
 
 
 @pytest.fixture(autouse=True)
@@ -337,6 +346,47 @@ def test_scoring_refuses_what_has_no_meaning() -> None:
     with pytest.raises(EngineError, match="17 ids to score, but the model has 16"):
         policy.logprobs((5,) * 10, (6,) * 7)
     assert policy.score([]) == []
+
+
+def test_a_prompt_without_room_is_the_end_of_an_episode_and_an_empty_one_a_failure() -> None:
+    async def ask(length: int) -> Completion:
+        session = engine(qwen(max_positions=16)).open(0)
+        try:
+            return await session.sample(Prompt((5,) * length), Sampling(max_tokens=8))
+        finally:
+            session.close()
+
+    assert len(asyncio.run(ask(15)).ids) == 1
+    with pytest.raises(ContextFull, match=r"a prompt of 16 ids leaves nothing .* 16 positions"):
+        asyncio.run(ask(16))
+    with pytest.raises(EngineError, match="an empty prompt") as caught:
+        asyncio.run(ask(0))
+    assert not isinstance(caught.value, ContextFull)
+
+
+def test_a_prompt_too_long_for_the_model_ends_the_episode_and_it_is_graded() -> None:
+    renderer = CompactRenderer(ByteTokenizer())
+    model = init_model(vocab_size=264, hidden=16, layers=1, heads=2, max_positions=300)
+    policy = TorchPolicy(model, renderer.stop_ids, pad_id=256)
+    # the budget allows more than the model has
+    how = Rollout(renderer, FullHistory, Sampling(max_tokens=40), Budget(4096, 40), retries=0)
+    world = "foldgym/KeyDoor-v0"
+    (group,) = asyncio.run(
+        rollout(
+            [Request(world, 3, 2)],
+            lambda request: open_worker(maker(world), "inline"),
+            policy,
+            how,
+            0,
+            make_rubric().score,
+        )
+    )
+    assert not group.failures
+    for trajectory in group.trajectories:
+        assert trajectory.stop is Stop.MAX_CONTEXT
+        assert "score" in trajectory.facts
+        assert all(len(segment.token_ids) <= 300 for segment in trajectory.segments)
+        assert sum(turn.sampled_tokens > 0 for turn in trajectory.turns) == len(trajectory.turns)
 
 
 # ---------------------------------------------------------------- small parts

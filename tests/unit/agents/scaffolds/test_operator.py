@@ -12,6 +12,7 @@ from foldgym.agents.engines.scripted import FunctionPolicy
 from foldgym.agents.renderers import CompactRenderer
 from foldgym.agents.rollout import Limits
 from foldgym.agents.scaffolds.operator_reflector import OperatorReflector, Played, circles
+from foldgym.errors import UnknownName
 from foldgym.testing.doubles import ByteTokenizer, HashPolicy
 from foldgym.types import Prompt, Stop, Trajectory
 
@@ -217,5 +218,5 @@ def test_impossible_options() -> None:
         OperatorReflector(parts=1)
     with pytest.raises(ValueError, match="memories has no role 'operator'"):
         OperatorReflector(memories={"operator": "full"})
-    with pytest.raises(Exception, match="ful"):
+    with pytest.raises(UnknownName, match="unknown memory 'ful'"):
         OperatorReflector(memories={"finish": "ful"})
