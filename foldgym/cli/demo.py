@@ -9,7 +9,6 @@ library that were kept apart. Which options the demo uses stands in `demo_clone.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import time
 from importlib.resources import files
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foldgym import console
+from foldgym.agents.tasks import run_to_end
 from foldgym.cli.options import at_least, write_json
 from foldgym.errors import DataError, MissingExtra
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from foldgym.trainers.wiring import Actor, Worlds
 
 WORLDS = {"foldgym/FictionalSearch-v0": "fictional", "foldgym/PyDocsSearch-v0": "pydocs"}
-TASKS, SMOKE_TASKS = 512, 48  # held-out tasks per world and measurement
+TASKS, SMOKE_TASKS = 512, 24  # held-out tasks per world and measurement
 # A smoke run shows that everything works together; it is too short to promise a gain.
-SMOKE_CLONE = ("sft.steps=200", "tokenizer.episodes=1000")
-SMOKE_TRAIN = ("train.steps=6", "train.checkpoint_every=3", "train.eval_every=6")
+SMOKE_CLONE = ("sft.steps=60", "tokenizer.episodes=300")
+SMOKE_TRAIN = ("train.steps=4", "train.checkpoint_every=2", "train.eval_every=4")
 
 
 def run_demo(parser: argparse.ArgumentParser, words: list[str]) -> int:
@@ -141,7 +141,7 @@ def _evaluated(
     section = run.rollout.model_copy(update={"temperature": temperature})
     how = how_to_play(section, run.memory, actor.renderer, held_out.max_turns, run.scaffold)
     requests = [request for env in held_out.weights for request in tasks(env, count, seed)]
-    report, _ = asyncio.run(
+    report, _ = run_to_end(
         evaluate(
             requests,
             held_out.open,

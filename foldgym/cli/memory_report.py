@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foldgym import console
-from foldgym.cli import chat_player
+from foldgym.cli import chat_player, engine_player
 from foldgym.cli.memories import Choice, chosen
 from foldgym.cli.options import at_least, write_json
 from foldgym.cli.players import LIMITLESS, Player, World, rollout_with
 from foldgym.config import MemorySection, given
 from foldgym.errors import ConfigError, DataError
-from foldgym.types import Json, Scorer
+from foldgym.types import Json, Policy, Scorer
 
 if TYPE_CHECKING:
     from foldgym.agents.memory_report import Cell, MemoryReport
@@ -71,7 +70,14 @@ def run(args: argparse.Namespace, player: Player, world: World) -> int:
         _make_folder(Path(args.output))
     with contextlib.ExitStack() as stack:
         writer = stack.enter_context(JsonlWriter(args.trajectories)) if args.trajectories else None
-        reports = [_play(env, args, player, world, plan, writer) for env in world.specs]
+
+        async def play(policy: Policy) -> list[MemoryReport]:
+            return [
+                await _play(env, args, replace(player, policy=policy), world, plan, writer)
+                for env in world.specs
+            ]
+
+        reports = engine_player.played(player, play)
     table = _table(args, player, plan, reports)
     if args.output is not None:
         folder = Path(args.output)
@@ -84,6 +90,7 @@ def run(args: argparse.Namespace, player: Player, world: World) -> int:
         for report in reports:
             _show(report, args, player)
         chat_player.show(player.policy)
+        engine_player.show(player)
         if args.output is not None:
             console.note(f"report.json and the picture are in {args.output}")
     return 0
@@ -141,7 +148,7 @@ def _contexts(words: Sequence[str]) -> list[int]:
     return sorted(found)
 
 
-def _play(
+async def _play(
     env: str, args: argparse.Namespace, player: Player, world: World, plan: _Plan, writer: object
 ) -> MemoryReport:
     from foldgym.agents.evaluate import tasks
@@ -170,7 +177,7 @@ def _play(
             progress=lambda trajectory: advance(int(not trajectory.failed)),
             keep=_keeper(writer),
         )
-        return asyncio.run(evaluate_memories(trial, contestants, plan.contexts))
+        return await evaluate_memories(trial, contestants, plan.contexts)
 
 
 def _keeper(writer: object) -> Callable[[str, int, Sequence[Group]], None] | None:
@@ -205,6 +212,7 @@ def _table(
             for each in plan.choices
         },
         "envs": {report.env: report.to_table() for report in reports},
+        **engine_player.tables(player),
     }
 
 

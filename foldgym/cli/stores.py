@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foldgym import console
+from foldgym.cli.engine_player import played
 from foldgym.cli.options import at_least
 from foldgym.errors import ConfigError, DataError
 
@@ -107,18 +107,19 @@ def play(
     orders = args.orders or 1
     total = orders * sum(request.n for request in requests)
     with console.progress(total, f"playing {player.name}") as advance:
-        found = asyncio.run(
-            stream(
+        found = played(
+            player,
+            lambda policy: stream(
                 requests,
                 world.open_env,
-                player.policy,
+                policy,
                 how,
                 args.seed,
                 make_rubric().score,
                 store,
                 orders=orders,
                 progress=lambda trajectory: advance(int(not trajectory.failed)),
-            )
+            ),
         )
     if args.save_store:
         store.save(Path(args.save_store))

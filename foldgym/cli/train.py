@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +14,14 @@ from typing import TYPE_CHECKING
 from foldgym import console
 from foldgym.cli.options import add_json, write_json
 from foldgym.cli.processes import start
-from foldgym.errors import MissingExtra, UserError
+from foldgym.errors import MissingExtra, ProcessLost, UserError
 from foldgym.types import Json
 
 if TYPE_CHECKING:
     from foldgym.config import SftRun, TrainRun
 
 RUN_FILE = "run.toml"
+_RANK_0_FIRST = 10.0  # seconds
 
 
 def run_train(parser: argparse.ArgumentParser, words: list[str]) -> int:
@@ -40,6 +43,22 @@ def run_train(parser: argparse.ArgumentParser, words: list[str]) -> int:
     args, run_file, overrides = _read(parser, words)
     if args.processes is not None:
         return start(["train", *_without(words, "--processes")], args.processes)
+    if not _follows():
+        return _train(args, run_file, overrides)
+    try:  # one of several processes, which says only what rank 0 cannot know
+        return _train(args, run_file, overrides)
+    except (KeyboardInterrupt, ProcessLost):
+        return 1
+    except UserError:  # most of them rank 0 has too, and then we are ended meanwhile
+        time.sleep(_RANK_0_FIRST)
+        raise
+
+
+def _follows() -> bool:
+    return os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"
+
+
+def _train(args: argparse.Namespace, run_file: str | None, overrides: list[str]) -> int:
     if args.resume is None and run_file is None:
         raise UserError("no run file given: foldgym train RUN.toml, or --resume DIR")
     if args.resume is not None and run_file is not None:
@@ -55,7 +74,7 @@ def run_train(parser: argparse.ArgumentParser, words: list[str]) -> int:
     run = load(TrainRun, run_file or folder / RUN_FILE, overrides)
     trainers = _trainers("foldgym.trainers.train", "foldgym train")
     crew = _trainers("foldgym.trainers.crew", "foldgym train")
-    if crew.rank():  # one of several processes, which does not talk
+    if _follows():
         if run_file is None:
             trainers.resume(folder, None, overrides)
         else:

@@ -29,7 +29,7 @@ class Plan:
     """What all episodes of a factory share; `retries` are those of a reset that failed."""
 
     label: str
-    open: Callable[[], EnvHandle]
+    open: Callable[[Mapping[str, Json]], EnvHandle]  # with the options of a row
     tools: tuple[Tool, ...]
     max_turns: int
     retries: int
@@ -59,7 +59,7 @@ class Played:
         self._bug: FoldgymError | None = None
 
     def reset(self, **row: Json) -> None:
-        """Begin the episode of a row of `dataset`: its `task_seed`. The row has the prompt."""
+        """Begin the episode of a row of `dataset`: its `task_seed`, with its `options`."""
         if "task_seed" not in row:
             raise UserError(
                 "a row has no `task_seed`, so nobody knows which task it is; make the rows with "
@@ -67,12 +67,12 @@ class Played:
             )
         self._seed = int(row["task_seed"])
         self._begin()
-        wait(self._open())
+        wait(self._open(json.loads(row.get("options") or "{}")))
 
-    async def _open(self) -> None:
+    async def _open(self, options: Mapping[str, Json]) -> None:
         for _ in range(self._plan.retries + 1):
             await self._close()
-            handle = self._handle = self._plan.open()
+            handle = self._handle = self._plan.open(options)
             try:
                 opening = await handle.reset(self._seed, {"episode": self._number})
             except Failure as failure:
@@ -130,12 +130,13 @@ class Played:
         environment says to it. Raises what was wrong with our own code.
         """
         if self._bug is not None:
+            wait(self._close())
             raise self._bug
         self._turns = _with_words(self._turns, completion)
         last = completion[-1] if completion else {}
         if last.get("role") == "assistant" and not last.get("tool_calls") and self._stop is None:
             self._say(Message("assistant", *_words(last)))
-        facts = {} if self._failed else wait(self._measured())
+        facts = wait(self._measured())
         return Trajectory(
             f"{self._plan.label}:{self._seed}:{self._number}",
             self._plan.label,
@@ -150,7 +151,7 @@ class Played:
 
     async def _measured(self) -> dict[str, Json]:
         try:
-            return await self._handle.measure() if self._handle else {}
+            return await self._handle.measure() if self._handle and not self._failed else {}
         except Failure as failure:
             self._fail(failure)
             return {}

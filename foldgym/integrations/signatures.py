@@ -7,6 +7,7 @@ of a function; here a function is made whose hints and docstring give the schema
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from functools import reduce
 from operator import or_
@@ -36,7 +37,7 @@ def method_of(tool: Tool, run: Callable[[Any, str, dict[str, Json]], str]) -> Me
     schema = tool.parameters
     properties: Mapping[str, Json] = schema.get("properties", {})
     required = schema.get("required", ())
-    lines = [" ".join(tool.description.split()) or tool.name]
+    lines = [_line(tool.description) or tool.name]
     parameters = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
     hints: dict[str, Any] = {}
     if properties:
@@ -55,7 +56,7 @@ def method_of(tool: Tool, run: Callable[[Any, str, dict[str, Json]], str]) -> Me
                 f"tool {tool.name}: a Python method cannot have a parameter called {name!r}, which "
                 "TRL's environments need; use `rollout_func` instead of `environment_factory`"
             ) from None
-        lines.append(f"    {name}: {' '.join(about.get('description', '').split()) or name}")
+        lines.append(f"    {name}: {_line(about.get('description', '')) or name}")
 
     def method(self: Any, /, **arguments: Json) -> str:
         return run(self, tool.name, arguments)
@@ -66,6 +67,11 @@ def method_of(tool: Tool, run: Callable[[Any, str, dict[str, Json]], str]) -> Me
     made.__signature__ = inspect.Signature(parameters)
     made.__annotations__ = hints
     return made
+
+
+def _line(text: str) -> str:
+    """One line without what begins a section of a docstring, where transformers would cut it."""
+    return re.sub(r"(Args|Returns|Raises):", r"\1 -", " ".join(text.split()))
 
 
 def hint_of(schema: Mapping[str, Json], whole: Mapping[str, Json]) -> Any:

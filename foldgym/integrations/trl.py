@@ -15,34 +15,36 @@ with `foldgym.agents.rollout`: episodes at once, memories, exact ids. docs/trl.m
 from __future__ import annotations
 
 import itertools
+import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from foldgym.agents.engines.rendering import choose_renderer
-from foldgym.agents.engines.templates import renderer_in
-from foldgym.agents.engines.tokenizer import Tokenizer
+from foldgym.agents.engines.tokenizer import Tokenizer, load_tokenizer
 from foldgym.agents.engines.torch_engine import TorchPolicy
 from foldgym.agents.rollout import Rollout, rollout
-from foldgym.config import EnvSection, RolloutSection, parse_memory
+from foldgym.config import EnvSection, RolloutSection, asks_aux, parse_memory
 from foldgym.envs import registry
 from foldgym.envs.worker import Isolation, open_worker
-from foldgym.errors import ConfigError, EnvCrashed, MissingExtra, UserError
+from foldgym.errors import ConfigError, EnvCrashed, Failure, MissingExtra, UserError
 from foldgym.integrations.played import Plan, Played, wait
 from foldgym.integrations.rows import Row, Segments, columns, rows_of, worth
 from foldgym.integrations.signatures import method_of
 from foldgym.rewards import Rubric, make_rubric
 from foldgym.seeding import derive_seed
 from foldgym.trainers.judging import unscored
-from foldgym.trainers.wiring import Worlds, how_to_play, worlds
-from foldgym.types import EnvHandle, Opening, Request, Trajectory
+from foldgym.trainers.wiring import Worlds, how_to_play, memory_of, worlds
+from foldgym.types import EnvHandle, Json, Opening, Request, Trajectory
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 RewardFunc = Callable[..., "list[float | None]"]
 _TURNS = 32  # where the environment sets no limit
+_UNLUCKY = 7  # tasks that may fail beside as many as are wanted
 _TAKEN = ("reset", "get_reward")  # methods that TRL calls itself
 _PLAIN = {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0}
 _GIVEN = frozenset(("group", "step"))  # what a reward term may need here
@@ -51,17 +53,20 @@ _GIVEN = frozenset(("group", "step"))  # what a reward term may need here
 def dataset(name: str, n: int, *, seed: int = 0, **kwargs: Any) -> Dataset:
     """`n` tasks of an environment as rows for TRL; `kwargs` go to the environment, `split` say.
 
-    Columns: `prompt`, what the environment's `reset` shows; `environment` and `task_seed`, which
-    say which task it is. The last message of a prompt says so too, in `task`, since `rollout_func`
-    is given prompts alone.
+    Columns: `prompt`, what the environment's `reset` shows; `environment`, `task_seed` and
+    `options` (the `kwargs` as JSON), which say which task it is. The last message of a prompt says
+    so too, in `task` and `options`, since `rollout_func` is given prompts alone. A task whose
+    `reset` fails is left out with a warning, and the next one taken; raises the `Failure` when
+    most do.
     """
     try:
         from datasets import Dataset
     except ModuleNotFoundError as problem:
         raise MissingExtra("foldgym.integrations.trl.dataset", "trl") from problem
-    seeds = [derive_seed(seed, "trl", name, number) for number in range(n)]
+    seeds = (derive_seed(seed, "trl", name, number) for number in itertools.count())
+    options = json.dumps(_told(name, kwargs))
     return Dataset.from_list(
-        [_row(name, each, opening) for each, opening in _open(name, seeds, kwargs)]
+        [_row(name, each, options, opening) for each, opening in _open(name, seeds, n, kwargs)]
     )
 
 
@@ -73,7 +78,7 @@ def environment_factory(
     retries: int = 1,
     **kwargs: Any,
 ) -> type[Played]:
-    """A class for TRL's `environment_factory`; `kwargs` go to the environment.
+    """A class for TRL's `environment_factory`; `kwargs` go to the environment, under a row's own.
 
     It has `reset` and a method for each tool, with a signature and a docstring that give TRL the
     tool's JSON schema. Every call has `budget` seconds (the environment's own limit by default): a
@@ -84,10 +89,11 @@ def environment_factory(
     spec = registry.spec(name)
     maker = registry.maker(name, **kwargs)
 
-    def open_env() -> EnvHandle:
-        return open_worker(maker, isolation or spec.isolation, budget or spec.budget)
+    def open_env(options: Mapping[str, Json]) -> EnvHandle:
+        make = replace(maker, kwargs={**maker.kwargs, **options})
+        return open_worker(make, isolation or spec.isolation, budget or spec.budget)
 
-    ((_, opening),) = _open(name, [0], kwargs)
+    ((_, opening),) = _open(name, itertools.count(), 1, kwargs)
     plan = Plan(name, open_env, opening.tools, maker.turns(_TURNS), retries)
     methods: dict[str, Any] = {}
     for tool in opening.tools:
@@ -177,9 +183,9 @@ def rollout_func(
 ) -> RolloutFunc:
     """TRL's `rollout_func`: foldgym plays the tasks of `dataset`, on the weights being trained.
 
-    `names` are the environments of the rows, `kwargs` go to all of them. `memory` is a `[memory]`
-    section, such as `{"use": "summarise", "max_context": 512}`; `max_tokens` are those of one turn.
-    `renderer` "auto" is the one of the tokenizer's chat template.
+    `names` are the environments of the rows, `kwargs` go to all of them, under a row's own.
+    `memory` is a `[memory]` section, such as `{"use": "summarise", "max_context": 512}`;
+    `max_tokens` are those of one turn. `renderer` "auto" is found out as `policy.renderer` is.
     The temperature is the trainer's.
 
     A trajectory that folds has several segments, which are several rows. `segments="refuse"` raises
@@ -204,6 +210,7 @@ def rollout_func(
     if segments == "refuse" and episodes:
         raise ConfigError('episodes has no effect: with segments="refuse" every row is an episode')
     mix = worlds(sections, learning=True)
+    _check_memory(dict(memory or {}))
     return RolloutFunc(mix, renderer, dict(memory or {}), limits, segments, episodes)
 
 
@@ -217,7 +224,7 @@ class RolloutFunc:
     limits: RolloutSection
     segments: Segments
     episodes: int
-    calls: int = field(default=0, init=False)
+    _place: tuple[int, bool, int] = field(default=(-1, False, 0), init=False)
     _made: tuple[Any, TorchPolicy, Rollout] | None = field(default=None, init=False)
 
     def __call__(self, prompts: Sequence[Any], trainer: Any) -> dict[str, list[Any]]:
@@ -227,17 +234,20 @@ class RolloutFunc:
         """
         check_trainer(trainer, self.segments)
         policy, how = self._player(trainer)
-        requests = [
-            Request(env, seed, self.episodes or n)
-            for (env, seed), n in ((key, len([*run])) for key, run in _runs(prompts))
-        ]
-        sizes = [len([*run]) for _, run in _runs(prompts)]
-        stream = derive_seed(
-            trainer.args.seed, "trl", self.calls, trainer.accelerator.process_index
-        )
-        self.calls += 1
         model = policy.model
         training = model.training
+        size = trainer.num_generations if training else trainer.num_generations_eval
+        runs = tasks_of(prompts, size, trainer.accelerator.process_index * len(prompts))
+        if self.segments == "rows" and any(n != size for _, n in runs):
+            raise ConfigError(
+                f'segments="rows": the {size} rows of a task lie in different batches or '
+                f"processes, {len(prompts)} rows each; make a batch a multiple of num_generations"
+            )
+        requests = [
+            Request(env, seed, self.episodes or n, kwargs=json.loads(options))
+            for (env, seed, options), n in runs
+        ]
+        stream = self._stream(trainer, training)
         model.eval()  # no dropout, no checkpointing
         try:
             policy.advance()
@@ -246,8 +256,8 @@ class RolloutFunc:
             model.train(training)
         rows = [
             (number, row)
-            for number, (group, size) in enumerate(zip(groups, sizes, strict=True))
-            for row in rows_of(group, size, self.segments)
+            for number, (group, (_, n)) in enumerate(zip(groups, runs, strict=True))
+            for row in rows_of(group, n, self.segments)
         ]
         scale = True if self.segments == "rows" else None
         found = columns([row for _, row in rows], policy.pad_id, how.renderer.stop_ids[0])
@@ -256,11 +266,8 @@ class RolloutFunc:
     def _player(self, trainer: Any) -> tuple[TorchPolicy, Rollout]:
         model = trainer.accelerator.unwrap_model(trainer.model)
         if self._made is None or self._made[0] is not model:
-            words = _tokenizer(trainer.processing_class)
-            name = self.renderer
-            if name == "auto":
-                name = renderer_in(words.template) or name
-            renderer = choose_renderer(name, words, model.config.model_type).renderer
+            words = tokenizer_of(trainer.processing_class)
+            renderer = choose_renderer(self.renderer, words, model.config.model_type).renderer
             pad = trainer.processing_class.pad_token_id
             policy = TorchPolicy(model, renderer.stop_ids, pad_id=pad)
             options = dict(self.memory)
@@ -272,13 +279,33 @@ class RolloutFunc:
             self._made = (model, policy, how)
         return self._made[1:]
 
+    def _stream(self, trainer: Any, training: bool) -> int:
+        """The random stream of a batch: by its step, so that a resumed run goes on with it."""
+        step, was_training, calls = self._place
+        here = (trainer.state.global_step, training)
+        calls = calls + 1 if here == (step, was_training) else 0
+        self._place = (*here, calls)
+        process = trainer.accelerator.process_index
+        return derive_seed(trainer.args.seed, "trl", here[0], int(training), calls, process)
 
-def _tokenizer(theirs: Any) -> Tokenizer:
-    import tokenizers
 
-    backend = tokenizers.Tokenizer.from_str(theirs.backend_tokenizer.to_str())
-    template = theirs.chat_template
-    return Tokenizer(backend, template if isinstance(template, str) else "")
+def tokenizer_of(theirs: Any) -> Tokenizer:
+    """What a policy folder that TRL saved would have."""
+    with TemporaryDirectory() as folder:
+        theirs.save_pretrained(folder)
+        return load_tokenizer(folder)
+
+
+def _check_memory(options: dict[str, Any]) -> None:
+    """Raises `ConfigError` or `UnknownName` for a memory that cannot play in a TRL batch."""
+    section = parse_memory(options.pop("use", "full"), options)
+    if asks_aux(section):
+        raise ConfigError('memory: an option is "aux", and TRL has no auxiliary policy')
+    if getattr(memory_of(section)(), "keeps", False):
+        raise ConfigError(
+            f"memory: {section.use!r} keeps what episodes leave for later ones, and TRL has no "
+            "place for it; use foldgym train"
+        )
 
 
 def check_trainer(trainer: Any, segments: Segments) -> None:
@@ -350,41 +377,76 @@ class _Scores:
         return found
 
 
-def _open(name: str, seeds: Sequence[int], kwargs: Mapping[str, Any]) -> list[tuple[int, Opening]]:
-    """What `reset` brings for each seed."""
+def _open(
+    name: str, seeds: Iterable[int], n: int, kwargs: Mapping[str, Any]
+) -> list[tuple[int, Opening]]:
+    """What `reset` brings for the first `n` seeds for which it brings anything."""
     spec = registry.spec(name)
-    handle = open_worker(registry.maker(name, **kwargs), spec.isolation, spec.budget)
+    maker = registry.maker(name, **kwargs)
+    failures: list[Failure] = []
+
+    def fresh() -> EnvHandle:
+        return open_worker(maker, spec.isolation, spec.budget)
 
     async def every() -> list[tuple[int, Opening]]:
+        found: list[tuple[int, Opening]] = []
+        handle = fresh()
         try:
-            return [(seed, await handle.reset(seed, {})) for seed in seeds]
+            for seed in itertools.takewhile(lambda _: len(found) < n, seeds):
+                try:
+                    found.append((seed, await handle.reset(seed, {})))
+                except Failure as failure:
+                    failures.append(failure)
+                    if len(failures) > n + _UNLUCKY:
+                        raise
+                    await handle.close()
+                    handle = fresh()
         finally:
             await handle.close()
+        return found
 
-    return wait(every())
+    found = wait(every())
+    if failures:
+        warnings.warn(
+            f"{name}: {len(failures)} tasks are left out, the last by {failures[-1]}", stacklevel=3
+        )
+    return found
 
 
-def _row(name: str, seed: int, opening: Opening) -> dict[str, Any]:
+def _told(name: str, kwargs: Mapping[str, Any]) -> dict[str, Json]:
+    """The options that a row can carry."""
+    options = registry.maker(name, **kwargs).kwargs
+    try:
+        return json.loads(json.dumps(dict(options)))
+    except (TypeError, ValueError):
+        return {}  # whoever plays must be given them
+
+
+def _row(name: str, seed: int, options: str, opening: Opening) -> dict[str, Any]:
     prompt: list[dict[str, Any]] = []
     for message in opening.task.prompt:
         if not isinstance(message.content, str):
             raise UserError(f"task {opening.task.id} of {name} shows pictures; use foldgym train")
-        prompt.append({"role": message.role, "content": message.content, "task": None})
-    prompt[-1]["task"] = f"{name}:{seed}"
-    return {"prompt": prompt, "environment": name, "task_seed": seed}
+        told = {"role": message.role, "content": message.content}
+        prompt.append({**told, "task": None, "options": None})
+    prompt[-1] |= {"task": f"{name}:{seed}", "options": options}
+    return {"prompt": prompt, "environment": name, "task_seed": seed, "options": options}
 
 
-def _runs(prompts: Sequence[Any]) -> itertools.groupby[tuple[str, int], Any]:
-    """Neighbouring prompts of the same task, by environment and seed."""
-    return itertools.groupby(prompts, _task_of)
+def tasks_of(
+    prompts: Sequence[Any], size: int, first: int
+) -> list[tuple[tuple[str, int, str], int]]:
+    """The tasks of a batch's groups, and how many rows each has; row 0 is TRL's row `first`."""
+    marks = [(_task_of(prompt), place // size) for place, prompt in enumerate(prompts, first)]
+    return [(task, len([*run])) for (task, _), run in itertools.groupby(marks)]
 
 
-def _task_of(prompt: Any) -> tuple[str, int]:
-    mark = prompt[-1].get("task") if isinstance(prompt, list) else None
-    if not mark:
+def _task_of(prompt: Any) -> tuple[str, int, str]:
+    last = prompt[-1] if isinstance(prompt, list) else {}
+    if not last.get("task"):
         raise UserError(
             "a prompt does not say which task it is; make the rows with "
             "foldgym.integrations.trl.dataset"
         )
-    name, _, seed = str(mark).rpartition(":")
-    return name, int(seed)
+    name, _, seed = str(last["task"]).rpartition(":")
+    return name, int(seed), last.get("options") or "{}"

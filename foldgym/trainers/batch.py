@@ -222,9 +222,10 @@ def minibatches(batch: Batch, count: int, rng: random.Random) -> list[Batch]:
     """A random partition of whole groups for `count` optimiser steps.
 
     Weights are multiplied by the number of parts: each part's gradient then is an unbiased
-    estimate of the whole batch's, whatever the aggregation.
+    estimate of the whole batch's, whatever the aggregation. Groups that weigh nothing are in no
+    part, since a part of nothing else would be a step without a gradient.
     """
-    units = unit_rows(batch, "group")
+    units = [unit for unit in unit_rows(batch, "group") if batch.weight_BT[unit].any()]
     rng.shuffle(units)
     parts = [units[start::count] for start in range(min(count, len(units)))]
     if len(parts) < 2:

@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 
 from foldgym.agents.engines.models import fingerprint, sync
 from foldgym.errors import CheckpointError, DataError
+from foldgym.records import dumps, loads
 from foldgym.types import Json
 
 FORMAT = 1
@@ -60,6 +61,7 @@ def save(
     """
     final = root / f"step-{step:06d}"
     half = root / f".{final.name}.{os.getpid()}"
+    old = root / f".{final.name}.old"
     try:
         with _disk(final):
             root.mkdir(parents=True, exist_ok=True)
@@ -78,14 +80,16 @@ def save(
             for path in (*half.rglob("*"), half):
                 sync(path)
             if final.exists():
-                shutil.rmtree(final)
+                final.rename(old)
             half.rename(final)
             sync(root)
     except BaseException:
+        if old.exists() and not final.exists():
+            old.rename(final)
         shutil.rmtree(half, ignore_errors=True)
         raise
-    for old in _steps(root)[:-keep] if keep else []:
-        shutil.rmtree(old, ignore_errors=True)
+    for gone in (old, *(_steps(root)[:-keep] if keep else ())):
+        shutil.rmtree(gone, ignore_errors=True)
     return final
 
 
@@ -106,18 +110,18 @@ def load(path: Path) -> Checkpoint:
 
     Raises `CheckpointError` that names the file that is missing or differs.
     """
-    manifest = verify(path)
+    verify(path)
     try:
-        state = json.loads((path / _STATE).read_text("utf-8"))
+        state = loads((path / _STATE).read_bytes())
         tensors = torch.load(path / _TENSORS, map_location="cpu", weights_only=True)
     except Exception as problem:
         raise CheckpointError(f"checkpoint {path} cannot be read: {problem}") from problem
-    return Checkpoint(path, manifest["step"], state, tensors)
+    return Checkpoint(path, state["step"], state, tensors)
 
 
 def verify(path: Path) -> dict[str, Json]:
     """The manifest, once every file has the size and digest it says. Raises `CheckpointError`."""
-    mend = "resume from an earlier checkpoint"
+    mend = "remove this folder to resume from the checkpoint before it"
     try:
         manifest = json.loads((path / _MANIFEST).read_text("utf-8"))
         files, form = manifest["files"], manifest["format"]
@@ -171,4 +175,4 @@ def _sweep(root: Path) -> None:
 
 
 def _write_json(path: Path, value: Json) -> None:
-    path.write_text(json.dumps(value, allow_nan=False, sort_keys=True) + "\n", encoding="utf-8")
+    path.write_text(dumps(value) + "\n", encoding="utf-8")  # also numbers that JSON lacks

@@ -19,7 +19,7 @@ from foldgym.trainers.inputs import providers
 from foldgym.trainers.learner import TorchLearner
 from foldgym.trainers.losses import TokenLoss, Tokens, clip_cov, needs_of
 from foldgym.trainers.losses.needs import needs, survey
-from foldgym.trainers.penalty import penalised
+from foldgym.trainers.penalty import kl_per_id, penalised
 from foldgym.trainers.replay import Replay
 from foldgym.trainers.values import ValueHead
 from foldgym.types import Batch, Credits, Group, Picture, Sampler
@@ -64,17 +64,24 @@ class Crediting:
         if extra is not None:
             batch = joined(batch, self._rows(extra.groups, extra.credits), extra.scale)
             metrics["replayed"] += float(sum(map(_size, extra.groups)))
+        if self._in_reward:
+            metrics["kl"] = kl_per_id(everything, self.parts.run.algorithm.kl.coef)
         if self.head is not None:
             if self.head.warm:
                 batch = replace(batch, weight_BT=np.zeros_like(batch.weight_BT))
             metrics |= self.head.fit(everything[: len(fresh)])
         return batch, metrics
 
-    def _with_kl(self, groups: list[Group]) -> list[Group]:
+    @property
+    def _in_reward(self) -> bool:
         kl = self.parts.run.algorithm.kl
-        if kl.use != "k1" or kl.coef == 0:
+        return kl.use == "k1" and kl.coef > 0
+
+    def _with_kl(self, groups: list[Group]) -> list[Group]:
+        if not self._in_reward:
             return groups
-        return penalised(groups, self.learner.with_reference(make_batch(groups)), kl.coef)
+        coef = self.parts.run.algorithm.kl.coef
+        return penalised(groups, self.learner.with_reference(make_batch(groups)), coef)
 
     def _credit(self, groups: list[Group], step: int) -> Credits:
         given = providers(

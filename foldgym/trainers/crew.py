@@ -1,15 +1,18 @@
 """Several processes that learn as one: rank 0 plays and gives orders, all compute their share.
 
-Weights, gradients and the optimiser's state are sharded (FSDP2). A step is that of one process over
-the whole batch: the weights of its tokens sum to one, so gradients are added and not averaged.
+Weights, gradients and the optimiser's state are sharded (FSDP2 through accelerate, see
+`accelerated`). A step is that of one process over the whole batch: the weights of its tokens sum to
+one, so gradients are added and not averaged.
 Started by `foldgym train --processes N`, torchrun or `accelerate launch`.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -17,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from foldgym.errors import NotFinite
+from foldgym.errors import ConfigError, NotFinite, ProcessLost
+from foldgym.trainers.accelerated import accelerator, shard
 
 if TYPE_CHECKING:
     from foldgym.types import Floats
@@ -25,13 +29,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _PATIENCE = timedelta(days=7)  # others wait while rank 0 plays
 _STOP = "stop"
+_GONE = re.compile(r"gloo|nccl|connection (reset|closed)|broken pipe", re.IGNORECASE)
 
 
 class Crew:
     """The processes of a run. `Crew()` is one process alone, to whom all this is nothing."""
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
-        self.rank, self.size = rank, size
+    def __init__(self, rank: int = 0, size: int = 1, accelerator: Any = None) -> None:
+        self.rank, self.size, self._accelerator = rank, size, accelerator
 
     @property
     def alone(self) -> bool:
@@ -111,26 +116,8 @@ class Crew:
     # ------------------------------------------------------------ weights
 
     def shard(self, scorer: nn.Module, layers: Sequence[nn.Module]) -> None:
-        """Spreads the parameters of a module over all ranks, to be gathered layer by layer.
-
-        What is narrower than fp32 computes as it did over shards in fp32: those are its masters.
-        """
-        from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-
-        first = next(scorer.parameters())
-        mesh = init_device_mesh(first.device.type, (self.size,))
-        policy = MixedPrecisionPolicy()
-        if torch.finfo(first.dtype).bits < 32:
-            policy = MixedPrecisionPolicy(param_dtype=first.dtype, reduce_dtype=torch.float32)
-            for p in scorer.parameters():
-                p.data = p.data.to(torch.float32)
-        for module in (*layers, scorer):
-            fully_shard(module, mesh=mesh, mp_policy=policy)
-        for module in scorer.modules():
-            if isinstance(module, FSDPModule):
-                module.set_gradient_divide_factor(1.0)
-                module.set_force_sum_reduction_for_comms(True)  # gloo knows no other
+        """Spreads the parameters of a module over all ranks (see `accelerated.shard`)."""
+        shard(self._accelerator, scorer, layers)
 
     def whole(self, tree: Any) -> Any:
         """The same tables and lists with whole tensors in the place of shards; all ranks at once.
@@ -189,20 +176,33 @@ class Bystander:
     version = 0
 
 
+@contextmanager
+def together(how_on: str) -> Generator[None]:
+    """Raises `ProcessLost`, which says `how_on`, where work of a crew ends for want of a rank."""
+    try:
+        yield
+    except RuntimeError as problem:
+        if not torch.distributed.is_initialized() or not _GONE.search(str(problem)):
+            raise
+        raise ProcessLost(
+            f"another process of this run is gone, and said why if it could; {how_on}"
+        ) from problem
+
+
 def rank() -> int:
     """The number of this process in its crew, 0 if it is alone."""
     return int(os.environ.get("RANK", "0")) if os.environ.get("WORLD_SIZE", "1") != "1" else 0
 
 
-def leave() -> None:
-    """Ends this process if it is one of several, at once: exit code 0.
+def leave(code: int = 0) -> None:
+    """Ends this process if it is one of several, at once.
 
     Threads of gloo that outlive the interpreter would now and then abort it on its way out.
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(code)
 
 
 def join(device: str) -> tuple[Crew, str]:
@@ -213,12 +213,15 @@ def join(device: str) -> tuple[Crew, str]:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return Crew(), device
-    local = int(os.environ.get("LOCAL_RANK", "0"))
     cuda = device.startswith("cuda")
     if cuda:
+        local, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if local >= there:
+            raise ConfigError(
+                f"policy.device: every process needs a GPU of its own, and there are {there}; "
+                f'start {there or "none"}, or choose device = "cpu"'
+            )
         device = f"cuda:{local}"
         torch.cuda.set_device(device)
-    if not torch.distributed.is_initialized():
-        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-        torch.distributed.init_process_group(backend, timeout=_PATIENCE)
-    return Crew(torch.distributed.get_rank(), size), device
+    joined = accelerator(cuda, _PATIENCE)
+    return Crew(joined.process_index, size, joined), device

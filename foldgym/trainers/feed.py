@@ -176,7 +176,7 @@ class Feed:
                 max_concurrent=(self.staleness + 1) * size,
             )
             room = min(room, self._steps * size - known, size)
-            if room < 1 or (coming >= size and 2 * room < size):
+            if room < 1 or (running and 2 * room < size):
                 return
             step = max(self._step, known // size + 1)
             if step != self._step:

@@ -33,7 +33,11 @@ class Form:
         wide_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
         if self.scale != 1.0:
             wide_NV = wide_NV * self.scale
-        return self.cap * torch.tanh(wide_NV / self.cap) if self.cap else wide_NV
+        if not self.cap:
+            return wide_NV
+        wide_NV = wide_NV / self.cap
+        wide_NV = torch.tanh(wide_NV)
+        return self.cap * wide_NV
 
     def slope(self, logits_NV: Tensor) -> Tensor | float:
         """The derivative by the head's numbers, where the model's logits are these."""
@@ -79,12 +83,18 @@ def _get(config: Any, name: str) -> Any:
 def read_logits(
     logits_NV: Tensor, ids_N: Tensor, temperature: float, entropy_gradient: bool
 ) -> tuple[Tensor, Tensor]:
-    """Log-probs of `ids_N` and entropies [N] under a model's logits, which autograd keeps."""
+    """Log-probs of `ids_N` and entropies [N] under a model's logits, of which autograd keeps one
+    array. If nobody else holds the logits, no more than two arrays of their size are ever there.
+    """
     logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
-    all_NV = torch.log_softmax(logits_NV / temperature, dim=-1)
+    logits_NV = logits_NV / temperature
+    all_NV = torch.log_softmax(logits_NV, dim=-1)
+    del logits_NV
     logp_N = all_NV.gather(1, ids_N.unsqueeze(1)).squeeze(1).clone()  # FSDP hooks no views
-    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
-        entropy_N = -(all_NV.exp() * all_NV).sum(-1)
+    differentiable = entropy_gradient and torch.is_grad_enabled()
+    with torch.set_grad_enabled(differentiable):
+        p_NV = all_NV.exp()
+        entropy_N = -(p_NV * all_NV if differentiable else p_NV.mul_(all_NV)).sum(-1)
     return logp_N, entropy_N
 
 
@@ -104,8 +114,12 @@ def read_hidden(
     bias, and through the entropy only if that is asked for.
     """
     if not chunk or len(ids_N) <= chunk:
-        logits_NV = form(functional.linear(hidden_ND, head.weight, head.bias))
-        return read_logits(logits_NV, ids_N, temperature, entropy_gradient)
+        return read_logits(
+            form(functional.linear(hidden_ND, head.weight, head.bias)),
+            ids_N,
+            temperature,
+            entropy_gradient,
+        )
     out: Any = _Chunked.apply(
         hidden_ND, head.weight, head.bias, ids_N, form, temperature, chunk, entropy_gradient
     )
@@ -157,17 +171,18 @@ class _Chunked(torch.autograd.Function):
             hidden_CD = hidden_ND[part]
             logits_CV = form(functional.linear(hidden_CD, weight_VD, bias_V))
             slope = form.slope(logits_CV)
-            all_CV = torch.log_softmax(logits_CV / temperature, dim=-1)
+            logits_CV = logits_CV / temperature
+            all_CV = torch.log_softmax(logits_CV, dim=-1)
             del logits_CV
-            p_CV = all_CV.exp()
             by_C1 = by_logp_N[part].unsqueeze(1)
-            by_CV = p_CV * -by_C1
-            by_CV.scatter_add_(1, ids_N[part].unsqueeze(1), by_C1)
+            by_CV = all_CV.exp() if entropy_gradient else all_CV.exp_()  # p, for now
             if entropy_gradient:
-                entropy_C1 = -(p_CV * all_CV).sum(-1, keepdim=True)
-                all_CV.add_(entropy_C1).mul_(p_CV).mul_(by_entropy_N[part].unsqueeze(1))
+                entropy_C1 = -(by_CV * all_CV).sum(-1, keepdim=True)
+                all_CV.add_(entropy_C1).mul_(by_CV).mul_(by_entropy_N[part].unsqueeze(1))
+            by_CV.mul_(-by_C1).scatter_add_(1, ids_N[part].unsqueeze(1), by_C1)
+            if entropy_gradient:
                 by_CV -= all_CV
-            del all_CV, p_CV
+            del all_CV
             by_CV.mul_(slope).div_(temperature)
             if by_bias_V is not None:
                 by_bias_V += by_CV.sum(0)
@@ -179,6 +194,7 @@ class _Chunked(torch.autograd.Function):
                     by_weight_VD.addmm_(by_CV.t(), hidden_CD)
                 else:
                     by_weight_VD += by_CV.t() @ hidden_CD
+            del by_CV
         return (
             by_hidden_ND,
             None if by_weight_VD is None else by_weight_VD.to(weight_VD.dtype),

@@ -6,6 +6,7 @@ played. Then episodes are played `unscored` and `scored` gives the rewards befor
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from foldgym.rewards.rubric import Rubric
 from foldgym.trainers.answers import AnswerReader
 from foldgym.trainers.inputs import column
 from foldgym.trainers.reading import Reader
+from foldgym.trainers.throughput import Work
 from foldgym.types import Credit, Group, Reward, Trajectory
 
 GIVEN = ("answer_logprobs", "entropy", "group", "step")  # what a run file's rewards may need
@@ -53,7 +55,9 @@ def scored(
     if answers is not None:
         given["answer_logprobs"] = answers.of(groups)
     if "entropy" in rubric.needs:
-        read = column(groups, lambda batch: reader.scores(batch, max_tokens)[1])
+        judge = copy.copy(reader)
+        judge.work = Work()  # what is computed here is no part of an update
+        read = column(groups, lambda batch: judge.scores(batch, max_tokens)[1])
         table: dict[int, Credit] = {
             id(trajectory): credit
             for group, credits in zip(groups, read, strict=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, cast
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from foldgym.errors import ConfigError, NotFinite
 from foldgym.seeding import generator
+from foldgym.trainers.accelerated import spread_again
 from foldgym.trainers.activations import checkpoint_layers, layers_of
 from foldgym.trainers.batch import Whole, minibatches, take
 from foldgym.trainers.columns import SCALE, Columns, Mismatch, Select, surveyed
@@ -25,7 +26,7 @@ from foldgym.trainers.losses.tokens import LOG_RATIO_LIMIT, TokenLoss, Tokens
 from foldgym.trainers.masters import Masters, narrow
 from foldgym.trainers.optim import Optim, adamw
 from foldgym.trainers.reading import Reader, Reading, check_finite
-from foldgym.trainers.throughput import Meter
+from foldgym.trainers.throughput import Meter, Work, total
 from foldgym.types import Batch
 
 LossFn = Callable[[Tokens], TokenLoss]
@@ -117,6 +118,7 @@ class TorchLearner:
             self.params = self.masters.params
         self.optimizer = adamw(self.params, optim)
         self.steps = self.skipped = self.updates = 0
+        self._elsewhere: list[Work] = []  # what other ranks have computed
 
     def update(self, batch: Batch) -> dict[str, float]:
         """One update. A batch without a trained token changes nothing and is counted.
@@ -140,6 +142,8 @@ class TorchLearner:
         self.policy.advance()
         self.updates += 1
         self.columns.moved(self.updates, before)
+        if not self.crew.alone:
+            self._elsewhere = self.crew.gather(self._mine())[1:]
         metrics = {name: sum(s[name] for s in steps) / len(steps) for name in steps[0]}
         # later steps are off-policy by intent; only the first can show a disagreement
         metrics["logprob_gap_max"] = steps[0]["logprob_gap_max"]
@@ -152,10 +156,13 @@ class TorchLearner:
         column_BT = self.reference.logprobs(batch, self.optim.microbatch_tokens)
         return replace(batch, extra={**batch.extra, "reference": column_BT})
 
+    def work(self) -> Work:
+        """What has been read so far, on all ranks."""
+        return total([self._mine(), *self._elsewhere])
+
     def meter(self, peak: float | None = None) -> Meter:
         """Looks at what this learner computes; `peak` replaces the device's FLOPs per second."""
-        readers = (self._own, self._theirs, self.columns.previous)
-        return Meter(self.policy.model, [r.work for r in readers if r is not None], peak)
+        return Meter(self.policy.model, self.work, peak, self.crew.size)
 
     @property
     def rate(self) -> float:
@@ -172,18 +179,30 @@ class TorchLearner:
         return {"optimizer": optimizer, "masters": masters, "frozen": frozen, **counts}
 
     def load(self, state: dict[str, Any]) -> None:
-        """The inverse of `state`."""
+        """The inverse of `state`; decay and betas are those of this learner.
+
+        Raises `ValueError` for a state of other parameters.
+        """
         self.crew.order("load", state)
+        groups = self.optimizer.state_dict()["param_groups"]
+        sizes = [
+            [len(g["params"]) for g in each]
+            for each in (groups, state["optimizer"]["param_groups"])
+        ]
+        if sizes[0] != sizes[1]:
+            raise ValueError(f"{sizes[1]} parameters were trained, and now {sizes[0]}")
         moved = [p for group in self.optimizer.param_groups for p in group["params"]]
         slots = {
             number: {name: sharded_like(moved[number], x) for name, x in slot.items()}
             for number, slot in state["optimizer"]["state"].items()
         }
-        self.optimizer.load_state_dict({**state["optimizer"], "state": slots})
-        if self.masters is not None:
+        self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        if self.masters is not None and state["masters"]:
             self.masters.load(state["masters"])
-        elif not self.crew.alone:
-            for p, full in zip(self.params, state["masters"], strict=False):
+        elif self.masters is not None:
+            self._widen()
+        else:  # none were kept, or these are wider than what a checkpoint's weights are
+            for p, full in zip(self.params, state["masters"], strict=bool(state["masters"])):
                 p.data.copy_(sharded_like(p, full))
         self.columns.load(state["frozen"])
         self.steps, self.skipped, self.updates = (
@@ -216,13 +235,13 @@ class TorchLearner:
         return tally.means() | {"grad_norm": norm}
 
     def _backward(self, batch: Batch, tally: Tally, counts: bool = True) -> None:
-        value, reading, metrics = self.crew.attempt(partial(self._objective, batch))
+        value, reading, metrics = self.crew.attempt(partial(self._objective, batch, counts))
         (value if counts else 0.0 * value).backward()
         if counts:
             tally.add(float(value.detach()), reading, metrics)
 
-    def _objective(self, batch: Batch) -> tuple[Tensor, Reading, dict[str, Tensor]]:
-        reading = self._own.read(batch, self.updates, entropy_gradient=self.entropy > 0)
+    def _objective(self, batch: Batch, counts: bool) -> tuple[Tensor, Reading, dict[str, Tensor]]:
+        reading = self._own.read(batch, self.updates, self.entropy > 0, counts)
         tokens = reading.tokens
         loss_N, metrics = self.loss(tokens)
         if SCALE in tokens.extra:
@@ -236,6 +255,10 @@ class TorchLearner:
         check_finite("loss", loss_N, batch, np.nonzero(batch.weight_BT)[0])
         return (tokens.weight_N * loss_N).sum(), reading, metrics
 
+    def _mine(self) -> Work:
+        readers = (self._own, self._theirs, self.reader, self.reference, self.columns.previous)
+        return total({id(r): r.work for r in readers if r is not None}.values())
+
     def _clip(self) -> float:
         norm: Any = nn.utils.clip_grad_norm_(self.params, self.optim.clip)
         return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
@@ -244,6 +267,17 @@ class TorchLearner:
         if self.masters is not None:
             return self.masters.state()
         return [] if self.crew.alone else self.crew.whole(self.params)
+
+    def _widen(self) -> None:
+        """Goes on from a state without masters: acting weights in fp32 are as good."""
+        assert self.masters is not None
+        if narrow(self.masters.acting):
+            raise ConfigError(
+                "policy.dtype: the checkpoint's run trained in fp32 and kept no masters beside its "
+                "weights, which would now be rounded; leave policy.dtype as it was, or start a new "
+                "run from the checkpoint"
+            )
+        self.masters.load(self.masters.acting)
 
     def _spread(self, reader: Callable[[Any], Reader]) -> None:
         """Shards the policy's model over the crew, and reads each batch together."""
@@ -257,6 +291,7 @@ class TorchLearner:
             self._theirs.crew = self.crew
             if self._theirs.model is model:
                 self._theirs.scorer = self._own.scorer
+                self._theirs.within = partial(_adapters_off, model, self._own.scorer)
         if self.crew.rank == 0:  # between updates rank 0 reads alone, what it plays with
             whole: Any = cast("Any", self.policy).whole.model
             self.reader = reader(whole)
@@ -276,13 +311,20 @@ class TorchLearner:
     def _bad_gradient(self) -> str:
         named = zip(self.names, self.params, strict=True)
         bad = [name for name, p in named if p.grad is not None and not p.grad.isfinite().all()]
-        return f"{bad[0]} and {len(bad) - 1} more" if len(bad) > 1 else "".join(bad)
+        if not bad:  # each is finite, their squares are not
+            return "all parameters together"
+        return f"{bad[0]} and {len(bad) - 1} more" if len(bad) > 1 else bad[0]
 
 
-def _adapters_off(model: Any) -> AbstractContextManager[None]:
+@contextmanager
+def _adapters_off(model: Any, sharded: Any = None) -> Generator[None]:
+    """The base of a model; of one in shards too, whose gathered copies would keep the switch."""
     from foldgym.agents.engines.lora import adapters_off  # imports peft, which takes its time
 
-    return adapters_off(model)
+    spread_again(sharded)
+    with adapters_off(model):
+        yield
+        spread_again(sharded)
 
 
 class Tally:

@@ -14,6 +14,7 @@ from statistics import fmean
 from foldgym.agents.counting import costs
 from foldgym.records import JsonlReader, JsonlWriter, to_table
 from foldgym.trainers.feed import Lot
+from foldgym.trainers.hold import Hold
 from foldgym.trainers.sinks import Watched
 from foldgym.trainers.throughput import Meter
 from foldgym.types import Group, Json, Stop
@@ -24,9 +25,10 @@ METRICS, TIMINGS, TRAJECTORIES = "metrics.jsonl", "timings.jsonl", "trajectories
 class RunLog:
     """The files of a run folder, cut back to `offsets` (without, to nothing).
 
-    `sinks` are told what metrics and timings hold already, and every step from then on; `meter`
-    adds to the timings of a step. Raises `DataError` when they cannot be written, or are shorter
-    than the offsets say.
+    Until it is closed the folder is this process's alone (`Hold`, with its errors). `sinks` are
+    told what metrics and timings hold already, and every step from then on; `meter` adds to the
+    timings of a step. Raises `DataError` when the files cannot be written, or are shorter than the
+    offsets say; a file that these do not name stays as it is.
     """
 
     def __init__(
@@ -39,20 +41,28 @@ class RunLog:
         meter: Meter | None = None,
     ) -> None:
         names = (METRICS, TIMINGS, TRAJECTORIES) if trajectories else (METRICS, TIMINGS)
+        self._hold = Hold(folder)
         self._files = {name: JsonlWriter(folder / name) for name in names}
         for name, file in self._files.items():
-            file.truncate_to((offsets or {}).get(name, 0))
+            if offsets is None or name in offsets:
+                file.truncate_to(0 if offsets is None else offsets[name])
         self._sinks, self._meter = sinks, meter
         if sinks:
             files = (JsonlReader(folder / name) for name in (METRICS, TIMINGS))
             for row, times in zip(*files, strict=True):
                 self._tell(row.pop("step"), row, {k: v for k, v in times.items() if k != "step"})
 
-    def step(self, step: int, metrics: Mapping[str, Json], seconds: Mapping[str, float]) -> None:
-        """One line each of metrics and timings."""
+    def step(
+        self,
+        step: int,
+        metrics: Mapping[str, Json],
+        seconds: Mapping[str, float],
+        sampled: float = 0.0,
+    ) -> None:
+        """One line each of metrics and timings; `sampled` ids came of the step's rollouts."""
         times: Mapping[str, Json] = seconds
         if self._meter is not None:
-            times = {**seconds, **self._meter(metrics, seconds)}
+            times = {**seconds, **self._meter(sampled, seconds)}
         self._files[METRICS].write({"step": step, **metrics})
         self._files[TIMINGS].write({"step": step, **times})
         self._tell(step, metrics, times)
@@ -88,20 +98,33 @@ class RunLog:
             file.close()
         for sink in self._sinks:
             sink.close()
+        self._hold.release()
 
     def _tell(self, step: int, metrics: Mapping[str, Json], times: Mapping[str, Json]) -> None:
         for sink in self._sinks:
             sink.write(step, metrics, times)
 
 
-def summary(groups: Sequence[Group]) -> dict[str, float]:
+def spent(aux: object) -> dict[str, float]:
+    """What a chat API that helps was asked for since the run was started; else nothing."""
+    accounts = getattr(aux, "accounts", None)
+    if accounts is None:
+        return {}
+    tokens = float(accounts.prompt_tokens + accounts.completion_tokens)
+    cost = {} if accounts.cost is None else {"aux/cost": float(accounts.cost)}
+    return {"aux/requests": float(accounts.requests), "aux/tokens": tokens, **cost}
+
+
+def summary(groups: Sequence[Group], played: Sequence[Group] | None = None) -> dict[str, float]:
     """Means over the trajectories of a step: reward, success, turns, tokens, stops, segments, ...
 
-    `degenerate` is the share of groups whose rewards are all equal.
+    `degenerate` is the share of groups whose rewards are all equal. `failures` are those of all
+    groups `played`, by default of these: a group in which every episode failed is never accepted.
     """
     trajectories = [t for group in groups for t in group.trajectories]
+    failed = sum(len(group.failures) for group in (groups if played is None else played))
     if not trajectories:
-        return {"episodes": 0.0, "failures": float(sum(len(g.failures) for g in groups))}
+        return {"episodes": 0.0, "failures": float(failed)}
     totals = [[reward.total for reward in group.rewards] for group in groups if group.rewards]
     found: dict[str, float] = {
         "reward": fmean(x for group in totals for x in group),
@@ -112,7 +135,7 @@ def summary(groups: Sequence[Group]) -> dict[str, float]:
         "problems": fmean(any(turn.problem for turn in t.turns) for t in trajectories),
         "degenerate": fmean(float(max(group) == min(group)) for group in totals),
         "episodes": float(len(trajectories)),
-        "failures": float(sum(len(group.failures) for group in groups)),
+        "failures": float(failed),
     }
     for stop in Stop:
         if count := sum(t.stop is stop for t in trajectories):
@@ -131,6 +154,12 @@ def summary(groups: Sequence[Group]) -> dict[str, float]:
                 float(bool(t.facts.get("success"))) for t in trajectories if t.env == env
             )
     return found
+
+
+def sampled_ids(played: Sequence[Group]) -> float:
+    """How many ids the policy sampled, those of rejected groups and of failures included."""
+    everything = (t for group in played for t in (*group.trajectories, *group.failures))
+    return float(sum(t.counters.get("sampled_tokens", 0) for t in everything))
 
 
 def headline(metrics: Mapping[str, Json]) -> str:

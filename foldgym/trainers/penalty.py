@@ -36,3 +36,9 @@ def penalised(groups: Sequence[Group], batch: Batch, coef: float) -> list[Group]
         )
         for group in groups
     ]
+
+
+def kl_per_id(groups: Sequence[Group], coef: float) -> float:
+    """The mean of k1 over the sampled ids of groups that were `penalised`."""
+    costs = sum(-reward.parts["kl"] for group in groups for reward in group.rewards)
+    return costs / coef / max(1, sum(t.trained for group in groups for t in group.trajectories))

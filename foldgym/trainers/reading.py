@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from foldgym.console import note
 from foldgym.errors import NotFinite
 from foldgym.trainers.batch import Whole, take
 from foldgym.trainers.crew import Crew
@@ -58,8 +59,9 @@ class Scorer(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Log-probs of `ids_N` and entropies [N] behind the ids at (row, at) of the inputs."""
         if self.form is None:
-            logits_NV = self.model(**inputs).logits[row_N, at_N]
-            return read_logits(logits_NV, ids_N, self.temperature, entropy_gradient)
+            return read_logits(
+                self.model(**inputs).logits[row_N, at_N], ids_N, self.temperature, entropy_gradient
+            )
         hidden_ND = self.model.base_model(**inputs).last_hidden_state[row_N, at_N]
         return read_hidden(
             hidden_ND,
@@ -76,7 +78,9 @@ class Reader:
     """Reads a causal language model at the sampling temperature.
 
     `layout` says how rows become forward passes. Logits are there for at most `chunk` trained
-    tokens at a time (0: for all of them). Forward passes run `within` a context.
+    tokens at a time (0: for all of them), if the head is of a form that we know; else the first
+    forward pass of more ids says on stderr that they are not. Forward passes run `within` a
+    context.
     """
 
     def __init__(
@@ -94,14 +98,24 @@ class Reader:
         self.crew = Crew()
         self.within: Callable[[], AbstractContextManager[None]] = nullcontext
         self.model.eval()  # dropout would part the learner's log-probs from the sampler's
-        self.scorer: Callable[..., tuple[Tensor, Tensor]] = Scorer(model, temperature, chunk)
+        scorer = Scorer(model, temperature, chunk)
+        self.scorer: Callable[..., tuple[Tensor, Tensor]] = scorer
+        self._knows_head = scorer.form is not None
 
-    def read(self, batch: Batch, step: int = 0, entropy_gradient: bool = False) -> Reading:
-        """One forward pass. Raises `NotFinite` that names the trajectory of a bad log-prob."""
+    def read(
+        self, batch: Batch, step: int = 0, entropy_gradient: bool = False, counts: bool = True
+    ) -> Reading:
+        """One forward pass, which is work unless it only keeps others company (`counts`).
+
+        Raises `NotFinite` that names the trajectory of a bad log-prob.
+        """
         sheet = self.layout.lay(batch, self.model.device)
         ids_U = torch.as_tensor(sheet.ids_U, device=self.model.device)
         row_U, at_U = self._where(sheet)
-        self.work.add(sheet.inputs, len(sheet.ids_U))
+        if counts:
+            self.work.add(sheet.inputs, len(sheet.ids_U))
+        if not self._knows_head and 0 < self.chunk < sheet.inputs["input_ids"].numel():
+            self._tell()
         with self.within():
             logp_U, entropy_U = self.scorer(sheet.inputs, row_U, at_U, ids_U, entropy_gradient)
         logp_N, entropy_N = _back(logp_U, sheet), _back(entropy_U, sheet)
@@ -126,7 +140,7 @@ class Reader:
             part = take(batch, rows)
             row_N, column_N = np.nonzero(part.weight_BT)
             where = np.asarray(rows)[row_N], column_N
-            reading = self.crew.attempt(partial(self.read, part))
+            reading = self.crew.attempt(partial(self.read, part, counts=counts))
             if counts:
                 logp_BT[where] = reading.tokens.logp_N.double().cpu().numpy()
                 entropy_BT[where] = reading.entropy_N.double().cpu().numpy()
@@ -136,6 +150,7 @@ class Reader:
     def hidden(self, batch: Batch) -> Tensor:
         """The last hidden state [N, D] from which each trained id is sampled."""
         sheet = self.layout.lay(batch, self.model.device)
+        self.work.add(sheet.inputs, 0)
         states = self.model.base_model(**sheet.inputs).last_hidden_state
         return _back(states[self._where(sheet)], sheet)
 
@@ -143,14 +158,30 @@ class Reader:
     def last_state(self, ids: Sequence[int]) -> Floats:
         """The last hidden state [D] after a prompt."""
         row = torch.tensor([list(ids)], device=self.model.device)
+        self.work.add({"input_ids": row, "attention_mask": torch.ones_like(row)}, 0)
         state_D = self.model.base_model(input_ids=row, use_cache=False).last_hidden_state[0, -1]
         return state_D.double().cpu().numpy()
+
+    def _tell(self) -> None:
+        if self.crew.rank != 0:
+            return
+        head, model = self.model.get_output_embeddings(), self.model
+        _say_once(
+            f"logprob_chunk = {self.chunk} has no effect: the output head of this "
+            f"{type(model).__name__}, of class {type(head).__name__}, is no linear layer scaled "
+            "or capped as its config says, so a forward pass holds the logits of all its ids at "
+            "once; should memory run short, lower microbatch_tokens (rows are never cut) or "
+            "memory.max_context; logprob_chunk = 0 asks for no chunks and silences this"
+        )
 
     def _where(self, sheet: Sheet) -> tuple[Tensor, Tensor]:
         device = self.model.device
         return torch.as_tensor(sheet.row_U, device=device), torch.as_tensor(
             sheet.at_U, device=device
         )
+
+
+_say_once = cache(note)  # a reference model has the same to say as the policy
 
 
 def _back(values_U: Tensor, sheet: Sheet) -> Tensor:

@@ -7,7 +7,7 @@ run file: what it shows is what is learned from, and the notes that it has writt
 
 from __future__ import annotations
 
-import asyncio
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,21 +17,25 @@ from foldgym.agents.engines.scripted import ExpertPolicy
 from foldgym.agents.engines.tokenizer import CHATML_CONTROLS, CONTROLS, train_tokenizer
 from foldgym.agents.renderers import Renderer, make_renderer
 from foldgym.agents.rollout import Limits, Rollout, rollout
+from foldgym.agents.tasks import run_to_end
 from foldgym.config import SftRun
 from foldgym.errors import ConfigError, DataError
 from foldgym.memory import FullHistory
 from foldgym.records import RecordReader
 from foldgym.seeding import derive_seed, generator
 from foldgym.trainers import checkpoint
+from foldgym.trainers.accelerated import check_launch
 from foldgym.trainers.batch import make_batch
+from foldgym.trainers.clock import Clock
 from foldgym.trainers.learner import TorchLearner
 from foldgym.trainers.listener import Listener
 from foldgym.trainers.losses import policy_gradient
 from foldgym.trainers.metrics import RunLog, headline, summary
 from foldgym.trainers.optim import Optim
+from foldgym.trainers.recordings import cloneable
 from foldgym.trainers.samplers import uniform
 from foldgym.trainers.sinks import open_sinks
-from foldgym.trainers.train import CHECKPOINTS, Clock, Progress, new_folder, write_run
+from foldgym.trainers.train import CHECKPOINTS, Progress, new_folder, write_run
 from foldgym.trainers.wiring import (
     Actor,
     Worlds,
@@ -63,6 +67,8 @@ def sft(
             "sft.trajectories: recorded ids mean something to the tokenizer that made them only; "
             "give the [policy] they come from instead of a new model"
         )
+    if run.sft.trainer == "foldgym":  # TRL's has accelerate do it
+        one_process(run)
     mix = worlds(run.envs, learning=True)
     if run.memory is not None:
         check_notes(run.envs, memory_of(run.memory)())
@@ -94,6 +100,18 @@ def sft(
         return _save(run, folder, actor, learner.state(), log)
     finally:
         log.close()
+
+
+def one_process(run: SftRun) -> None:
+    """Raises `ConfigError` where a launcher has started several, or set what would do nothing."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    if count != "1":
+        raise ConfigError(
+            f"foldgym sft clones in one process, and a launcher started {count}; start it without, "
+            'or set sft.trainer = "trl"'
+        )
+    dtype, device = (run.policy.dtype, run.policy.device) if run.policy else ("float32", "cpu")
+    check_launch(dtype, device, run.sft.checkpointing)
 
 
 def _by_trl(
@@ -128,7 +146,7 @@ def shown(run: SftRun, mix: Worlds, actor: Actor) -> Demonstrate:
     """What the run file clones: recorded episodes if it names a file, else the expert."""
     if run.sft.trajectories:
         path = Path(run.sft.trajectories)
-        return recorded(path, run.sft.batch, run.seed, run.sft.min_reward)
+        return recorded(path, run.sft.batch, run.seed, run.sft.min_reward, actor)
     return expert(run, mix, actor)
 
 
@@ -145,15 +163,18 @@ def expert(run: SftRun, mix: Worlds, actor: Actor) -> Demonstrate:
     def demonstrate(step: int) -> list[Group]:
         requests = sampler.plan(step, run.sft.batch)
         seed = derive_seed(run.seed, "expert", step)
-        return _played(asyncio.run(rollout(requests, mix.open, player, how, seed, _unscored)))
+        return _played(run_to_end(rollout(requests, mix.open, player, how, seed, _unscored)))
 
     return demonstrate
 
 
-def recorded(path: Path, batch: int, seed: int, least: float = 0.0) -> Demonstrate:
+def recorded(
+    path: Path, batch: int, seed: int, least: float = 0.0, actor: Actor | None = None
+) -> Demonstrate:
     """Demonstrations from a trajectories file: those with a reward of at least `least`.
 
-    Each pass is in a new order. Raises `DataError` if none is good enough.
+    Each pass is in a new order. For an `actor`, in its ids: see `cloneable`. Raises `DataError` if
+    none is good enough, or none can be cloned.
     """
     good = [
         record.trajectory
@@ -164,6 +185,8 @@ def recorded(path: Path, batch: int, seed: int, least: float = 0.0) -> Demonstra
     ]
     if not good:
         raise DataError(f"{path} holds no trajectory with a reward of at least {least}")
+    if actor is not None:
+        good = cloneable(good, actor, path)
 
     def demonstrate(step: int) -> list[Group]:
         places = range((step - 1) * batch, step * batch)
@@ -196,7 +219,7 @@ def new_actor(run: SftRun, mix: Worlds) -> Actor:
     sampler = uniform(mix.weights, derive_seed(run.seed, "tokenizer"), 1)
     requests = sampler.plan(0, run.tokenizer.episodes)
     player = ExpertPolicy(run.sft.expert)
-    _played(asyncio.run(rollout(requests, mix.open, player, how, run.seed, _unscored)))
+    _played(run_to_end(rollout(requests, mix.open, player, how, run.seed, _unscored)))
     controls = CONTROLS if name == "compact" else (CONTROLS[0], *CHATML_CONTROLS)
     # sorted, because episodes that play at once are heard in any order
     tokenizer = train_tokenizer(sorted(listener.heard), run.tokenizer.vocab_size, controls)

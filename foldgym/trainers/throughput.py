@@ -2,8 +2,9 @@
 
 FLOPs are those that the model's numbers need, not those that were spent: nothing that checkpointed
 layers or chunked logits compute again. A product with a matrix of P entries is 2 P per token, and
-as much again for each gradient that is wanted, by its input and by the matrix; attention is 4 per
-head dimension, head, layer and pair of tokens, and twice that for its gradient.
+as much again for each gradient that is wanted, by its input and by the matrix; of a layer's experts
+those count that a token goes to. Attention is 4 per head dimension, head, layer and pair of tokens,
+windows or not, and twice that for its gradient.
 """
 
 from __future__ import annotations
@@ -11,14 +12,12 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-
-from foldgym.types import Json
+from torch import Tensor, nn
 
 # dense bf16, from the makers' data sheets; what a device's name must hold, the longest first
 PEAK_FLOPS = {
@@ -68,9 +67,14 @@ class Work:
             self.scored += scored
 
 
+def total(works: Iterable[Work]) -> Work:
+    """What all of them read."""
+    return Work(*map(sum, zip(*map(astuple, (Work(), *works)), strict=True)))
+
+
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What a model's FLOPs depend on: entries of matrices in its body and head, and heads."""
+    """What a model's FLOPs depend on: entries of matrices that a token meets, and heads."""
 
     body: int
     head: int
@@ -80,17 +84,20 @@ class Size:
 
     @classmethod
     def of(cls, model: Any) -> Size:
-        """Counts a model's matrices, embeddings apart."""
+        """Counts a model's matrices; tables of ids or positions multiply nothing."""
         config = model.config.get_text_config()
-        tables = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
+        tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+        head = getattr(model.get_output_embeddings(), "weight", None)
+        if head is None:  # a head that the model does not show is a part of the body
+            head = torch.empty(0)
+        tables.add(id(head))
         body = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in tables]
-        head = model.get_output_embeddings().weight
         heads = config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // heads
         return cls(
-            sum(p.numel() for p in body),
+            sum(_met(p, config) for p in body),
             head.numel(),
-            sum(p.numel() for p in body if p.requires_grad),
+            sum(_met(p, config) for p in body if p.requires_grad),
             head.numel() if head.requires_grad else 0,
             config.num_hidden_layers * heads * width,
         )
@@ -106,28 +113,31 @@ class Size:
 class Meter:
     """Looks at a run after every step.
 
-    `works` are the counters of what reads the policy's architecture; `peak` replaces the device's
-    FLOPs per second, which are known of some GPUs only.
+    `work` says what was read so far with the policy's architecture, on all of the `devices`; `peak`
+    replaces the FLOPs per second of one of them, which are known of some GPUs only.
     """
 
-    def __init__(self, model: Any, works: Sequence[Work], peak: float | None = None) -> None:
-        self._size, self._works, self._device = Size.of(model), works, model.device
-        self._peak = peak or peak_flops(model.device)
-        self._seen = [Work() for _ in works]
+    def __init__(
+        self, model: Any, work: Callable[[], Work], peak: float | None = None, devices: int = 1
+    ) -> None:
+        self._size, self._work, self._device = Size.of(model), work, model.device
+        one = peak or peak_flops(model.device)
+        self._peak = one and one * devices
+        self._seen = work()
 
-    def __call__(self, metrics: Mapping[str, Json], seconds: Mapping[str, float]) -> dict[str, Any]:
-        """What a step's timings are told by: `mfu` is None where no peak is known."""
-        done = [_since(now, then) for now, then in zip(self._works, self._seen, strict=True)]
-        self._seen = [Work(*astuple(work)) for work in self._works]
+    def __call__(self, sampled: float, seconds: Mapping[str, float]) -> dict[str, Any]:
+        """What a step's timings are told by, `sampled` ids in its rollouts.
+
+        `mfu` is None where no peak is known.
+        """
+        now = self._work()
+        done, self._seen = _since(now, self._seen), now
         found: dict[str, Any] = {"at": time.time(), "memory_gib": self._memory()}
-        sampled = metrics.get("sampled_tokens", 0.0) * metrics.get("episodes", 0.0)
         if seconds.get("rollout") and sampled:
             found["sampled_per_second"] = sampled / seconds["rollout"]
         if seconds.get("update"):
-            ids = sum(work.ids + work.trained_ids for work in done)
-            flops = sum(map(self._size.flops, done))
-            found["computed_per_second"] = ids / seconds["update"]
-            found["flops_per_second"] = flops / seconds["update"]
+            found["computed_per_second"] = (done.ids + done.trained_ids) / seconds["update"]
+            found["flops_per_second"] = self._size.flops(done) / seconds["update"]
             found["mfu"] = self._peak and found["flops_per_second"] / self._peak
         return found
 
@@ -147,6 +157,14 @@ def peak_flops(device: torch.device) -> float | None:
         return None
     name = torch.cuda.get_device_name(device)
     return next((peak for known, peak in PEAK_FLOPS.items() if known in name), None)
+
+
+def _met(p: nn.Parameter, config: Any) -> int:
+    """How many entries of a parameter a token is multiplied with."""
+    experts: int = getattr(config, "num_experts", 0) or getattr(config, "num_local_experts", 0)
+    if p.ndim == 3 and p.shape[0] == experts:
+        return p.numel() // experts * config.num_experts_per_tok
+    return p.numel()
 
 
 def _since(now: Work, then: Work) -> Work:

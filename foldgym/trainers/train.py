@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -34,9 +33,11 @@ from foldgym.memory import Store
 from foldgym.rewards import Rubric, make_rubric
 from foldgym.seeding import derive_seed
 from foldgym.trainers import checkpoint, compose
+from foldgym.trainers.accelerated import check_launch
 from foldgym.trainers.answers import AnswerReader
+from foldgym.trainers.clock import Clock
 from foldgym.trainers.crediting import Crediting, imitating
-from foldgym.trainers.crew import Bystander, Crew, Trainee, join, rank
+from foldgym.trainers.crew import Bystander, Crew, Trainee, join, rank, together
 from foldgym.trainers.desk import Aside, Desk, Inline
 from foldgym.trainers.feed import Feed, Taken
 from foldgym.trainers.judging import check_rewards, scored, unscored
@@ -44,9 +45,19 @@ from foldgym.trainers.leaks import answer_reader, check_answers
 from foldgym.trainers.learner import TorchLearner
 from foldgym.trainers.losses import scales
 from foldgym.trainers.losses.kl import kl_loss
-from foldgym.trainers.metrics import RunLog, headline, summary
+from foldgym.trainers.metrics import (
+    METRICS,
+    TIMINGS,
+    TRAJECTORIES,
+    RunLog,
+    headline,
+    sampled_ids,
+    spent,
+    summary,
+)
 from foldgym.trainers.openings import Openings
 from foldgym.trainers.optim import Optim
+from foldgym.trainers.replay import Replay
 from foldgym.trainers.samplers import SAMPLERS
 from foldgym.trainers.sinks import open_sinks
 from foldgym.trainers.staleness import lags
@@ -109,14 +120,12 @@ async def improve(job: Job, progress: Progress | None = None) -> None:
     Who plays, and how far ahead, is the feed's business; where the learner works is the desk's.
     """
     plan = job.run.train
-    if job.step == 0 and plan.checkpoint_every:
-        save(job)
     async with job.desk, job.feed:
         for step in range(job.step + 1, plan.steps + 1):
             clock = Clock(lambda: job.feed.seconds)
             taken = await collect(job, step)
             clock.lap("wait")
-            metrics = summary(taken.accepted)
+            metrics = summary(taken.accepted, taken.played)
             if plan.ahead:
                 metrics |= lags(taken.accepted, job.actor.policy.version)
                 metrics["staleness/dropped"] = float(taken.dropped)
@@ -136,7 +145,9 @@ async def improve(job: Job, progress: Progress | None = None) -> None:
             if due:
                 await job.feed.rest()
                 clock.lap("rest")
-            job.log.step(step, metrics, clock.laps | clock.overlap | {"queued": taken.queued})
+            more = {"queued": taken.queued, **spent(job.how.aux)}
+            seconds = clock.laps | clock.overlap | more
+            job.log.step(step, metrics, seconds, sampled_ids(taken.played))
             job.step = step
             if due:
                 save(job)
@@ -209,31 +220,36 @@ def train(run: TrainRun, progress: Progress | None = None) -> Path:
     Raises `ConfigError` if the folder already holds a run, and any `UserError` of a wrong part
     before the folder is touched.
     """
-    if rank():
-        return follow(run)
-    folder = new_folder(run)
-    job = build(run, folder)
-    write_run(run, folder)
-    return _drive(job, progress)
+    with together(f"continue with --resume {run.output}"):
+        if rank():
+            return follow(run)
+        folder = new_folder(run)
+        job = build(run, folder)
+        write_run(run, folder)
+        return _drive(job, progress, begins=True)
 
 
 def resume(folder: Path, progress: Progress | None = None, overrides: Sequence[str] = ()) -> Path:
     """Continues a run from its newest checkpoint as if it had never stopped.
 
     On a CPU the result is equal bit for bit. A run killed before its first checkpoint starts
-    again. `overrides` change the run file, to make it longer say.
+    again. `overrides` change the run file, to make it longer say; what has its state in the
+    checkpoint stays what it is.
     """
     run = load(TrainRun, folder / RUN_FILE, overrides)
+    if any(word.partition("=")[0].strip() == "output" for word in overrides):
+        raise ConfigError(f"output: has no effect: the run goes on in {folder}; remove it")
     try:
         found = checkpoint.load(checkpoint.latest(folder / CHECKPOINTS))
     except checkpoint.NoCheckpoint:
         found = None
-    if rank():
-        return follow(run, found)
-    job = build(run, folder, found)
-    if overrides:
-        write_run(run, folder)
-    return _drive(job, progress)
+    with together(f"continue with --resume {folder}"):
+        if rank():
+            return follow(run, found)
+        job = build(run, folder, found)
+        if overrides:
+            write_run(run, folder)
+        return _drive(job, progress, begins=found is None)
 
 
 def build(run: TrainRun, folder: Path, found: checkpoint.Checkpoint | None = None) -> Job:
@@ -263,6 +279,13 @@ def build(run: TrainRun, folder: Path, found: checkpoint.Checkpoint | None = Non
     if answers is not None and found is None:  # what a policy became is no reason to refuse it
         check_answers(rubric, mix, how, answers, run.seed)
     store = store_of(run.store, how, filled=found is None)
+    if store is not None and run.train.ahead and not store.frozen:
+        raise ConfigError(
+            f"train.staleness: {type(how.memory()).__name__} keeps a store, and what is played "
+            "ahead would read it before the steps in between have written; set train.staleness = 0"
+        )
+    if found is not None:
+        _restore(found, sampler, learner, head, replay, store)
     job = Job(
         run,
         folder,
@@ -286,19 +309,40 @@ def build(run: TrainRun, folder: Path, found: checkpoint.Checkpoint | None = Non
         store,
     )
     if found is not None:
-        if store is not None:
-            store.load(found.state["store"])
         job.step = found.step
-        job.sampler.load(found.state["sampler"])
-        learner.load(found.tensors["learner"])
-        if head is not None:
-            head.load(found.tensors["value"])
-        if replay is not None:
-            replay.load(found.state["replay"])
         actor.policy.advance(found.state["version"])
         job.feed.load(found.state.get("feed"), found.step, actor.policy.version)
         torch.set_rng_state(found.tensors["rng"])
     return job
+
+
+def _restore(
+    found: checkpoint.Checkpoint,
+    sampler: Sampler,
+    learner: TorchLearner,
+    head: ValueHead | None,
+    replay: Replay | None,
+    store: Store | None,
+) -> None:
+    """Gives every part its state. Raises `ConfigError` for one that is not of its kind."""
+    state, tensors = found.state, found.tensors
+    parts: list[tuple[str, Any, Any]] = [
+        ("sampler", sampler, state["sampler"]),
+        ("optim", learner, tensors["learner"]),
+        ("value", head, tensors["value"]),
+        ("replay", replay, state["replay"]),
+        ("store", store, state["store"]),
+    ]
+    for section, part, saved in parts:
+        try:
+            if part is not None:
+                part.load(saved)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as problem:
+            raise ConfigError(
+                f"[{section}]: does not fit the state in {found.path}, so it cannot change in a "
+                f"run that has begun ({type(problem).__name__}: {problem}); change it back, or "
+                "start a new run with this checkpoint as policy.path"
+            ) from problem
 
 
 def follow(run: TrainRun, found: checkpoint.Checkpoint | None = None) -> Path:
@@ -311,6 +355,7 @@ def follow(run: TrainRun, found: checkpoint.Checkpoint | None = None) -> Path:
 
 def _joined(run: TrainRun) -> tuple[Crew, TrainRun]:
     """The crew of this process, and the run with the device that is its own."""
+    check_launch(run.policy.dtype, run.policy.device, run.optim.checkpointing)
     crew, device = join(run.policy.device)
     policy = run.policy.model_copy(update={"device": device})
     return crew, run.model_copy(update={"policy": policy})
@@ -401,13 +446,15 @@ def save(job: Job) -> Path:
     )
 
 
-def _drive(job: Job, progress: Progress | None) -> Path:
+def _drive(job: Job, progress: Progress | None, begins: bool) -> Path:
     async def run() -> None:
         async with job.actor:
             await improve(job, progress)
 
     crew = job.learner.crew
     try:
+        if begins and job.run.train.checkpoint_every:
+            save(job)
         asyncio.run(run())
         crew.dismiss()
     except NotFinite:  # everybody has it, and waits for what comes next
@@ -426,6 +473,13 @@ def new_folder(run: Run) -> Path:
             f"output: {folder} already holds a run; continue it with --resume {folder}, "
             "or choose another folder"
         )
+    for place in (METRICS, TIMINGS, TRAJECTORIES, CHECKPOINTS):
+        left = folder / place
+        if any(left.iterdir()) if left.is_dir() else left.is_file() and left.stat().st_size:
+            raise ConfigError(
+                f"output: {left} is there already, of a run or something else whose {RUN_FILE} is "
+                "gone; move it away, or choose another folder"
+            )
     return folder
 
 
@@ -438,26 +492,3 @@ def write_run(run: Run, folder: Path) -> None:
         half.replace(folder / RUN_FILE)
     except OSError as problem:
         raise DataError(f"cannot write {folder / RUN_FILE}: {problem.strerror}") from None
-
-
-class Clock:
-    """Seconds of the parts of a step; `busy` are the seconds that something else was at work."""
-
-    def __init__(self, busy: Callable[[], float] = lambda: 0.0) -> None:
-        self.laps: dict[str, float] = {}
-        self._busy, self._shared = busy, dict[str, float]()
-        self._last, self._seen = time.perf_counter(), busy()
-
-    def lap(self, name: str) -> None:
-        """The time since the last lap was spent on `name`."""
-        now, seen = time.perf_counter(), self._busy()
-        self.laps[name], self._shared[name] = now - self._last, seen - self._seen
-        self._last, self._seen = now, seen
-
-    @property
-    def overlap(self) -> dict[str, float]:
-        """Seconds in which rollouts went on, did so beside other work, and did not."""
-        rollout = sum(self._shared.values())
-        beside = sum(s for name, s in self._shared.items() if name not in ("wait", "rest"))
-        idle = sum(self.laps.values()) - rollout
-        return {"rollout": rollout, "overlap": beside, "rollouts_idle": idle}

@@ -43,7 +43,7 @@ class ValueHead:
     ) -> None:
         self.reader, self.epochs, self.warmup, self.gamma = reader, epochs, warmup, gamma
         self.max_tokens = max_tokens
-        width = int(reader.model.config.hidden_size)
+        width = int(reader.model.config.get_text_config().hidden_size)
         weight = next(reader.model.parameters())
         dtype = torch.promote_types(weight.dtype, torch.float32)
         self.layer = nn.Linear(width, 1, device=weight.device, dtype=dtype)
@@ -96,9 +96,10 @@ class ValueHead:
         return {"layer": self.layer.state_dict(), "optimizer": optimizer, "fits": self.fits}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state`."""
+        """The inverse of `state`; the learning rate is this head's own."""
         self.layer.load_state_dict(state["layer"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         self.fits = state["fits"]
 
     def _hidden(self, batch: Batch) -> Tensor:

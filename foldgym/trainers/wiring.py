@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 from foldgym.agents.engines.behind import behind
+from foldgym.agents.engines.chat import chat_policy
+from foldgym.agents.engines.chat_aside import Interpreted
 from foldgym.agents.engines.engine import ENGINES, Engine, Trainee
 from foldgym.agents.engines.models import SavedPolicy, load_policy, write_policy
 from foldgym.agents.engines.rendering import choose_renderer
@@ -22,6 +24,8 @@ from foldgym.agents.renderers import Renderer
 from foldgym.agents.rollout import Limits, OpenEnv, Rollout
 from foldgym.agents.scaffolds import scaffold_of
 from foldgym.config import (
+    AuxSection,
+    EngineSection,
     EnvSection,
     LoraSection,
     MemorySection,
@@ -158,6 +162,15 @@ class Actor:
         """Writes the policy's files into a new folder, as in a checkpoint."""
         write_policy(folder, self.policy.model, self.tokenizer, self.renderer_name, metadata)
 
+    def tensors(self) -> Mapping[str, torch.Tensor]:
+        """The weights, adapters merged into them; what has none is not copied."""
+        model = self.policy.model
+        if not getattr(model, "peft_config", None):
+            return model.state_dict()
+        from foldgym.agents.engines.lora import full_state  # imports peft, which takes its time
+
+        return full_state(model)
+
     async def rest(self) -> None:
         """Nobody plays until the next `publish`."""
         if self.engine is not None:
@@ -236,22 +249,39 @@ def engaged(actor: Actor, run: TrainRun, folder: Path) -> Actor:
         run.rollout.temperature,
         run.policy.dtype,
         run.policy.device,
+        actor.tensors,
     )
-    if run.engine.use == "vllm" and format_of(actor.policy.model) is not None:
+    if run.train.ahead and run.engine.kwargs.get("transfer", "files") != "files":
         raise ConfigError(
-            f'engine.use: "{run.engine.use}" is asked with token ids alone, and the policy '
-            f'{run.policy.path} sees pictures; use "torch"'
+            f"engine.transfer: {run.engine.kwargs['transfer']!r} does not go with train.mode = "
+            '"async": a server that fails is started with the weights that were sent last, which '
+            'the policy may have left by then; use "files"'
         )
-    make = plug("engine", run.engine, ENGINES, "engine")
+    make = engine_maker(run.engine, actor, run.policy.path, "engine")
     if run.train.ahead and run.engine.use == "torch":
         make = behind
     return replace(actor, engine=make(trainee))
 
 
-def policy_folder(path: str | Path) -> Path:
-    """The folder that holds the model: the path itself, or a run's newest checkpoint.
+def engine_maker(
+    section: EngineSection, actor: Actor, path: str, key: str
+) -> Callable[[Trainee], Engine]:
+    """What makes the engine of a section, for the policy from `path`.
 
-    Raises `ConfigError` for a chat API.
+    Raises `UnknownName`, or `ConfigError` for its options, or for a policy that it cannot play.
+    """
+    if section.samples_elsewhere and format_of(actor.policy.model) is not None:
+        raise ConfigError(
+            f'{key}: "{section.use}" is asked with token ids alone, and the policy '
+            f'{path} sees pictures; use "torch"'
+        )
+    return plug("engine", section, ENGINES, key)
+
+
+def policy_folder(path: str | Path) -> Path:
+    """The folder that holds the model: the path itself, or the newest checkpoint of a run.
+
+    Also of a run of transformers or TRL (`checkpoint-N`). Raises `ConfigError` for a chat API.
     """
     folder = Path(path)
     if str(path).startswith("chat:") and not folder.is_dir():
@@ -259,12 +289,22 @@ def policy_folder(path: str | Path) -> Path:
             f"{path} is a chat API, which gives no weights: it can be evaluated (foldgym eval), "
             "not trained; give a policy folder"
         )
-    if (folder / "config.json").is_file() or not folder.is_dir():
+    if _holds_model(folder) or not folder.is_dir():
         return folder
     try:
         return latest(folder)
     except CheckpointError:
-        return folder  # the loader says what is missing
+        theirs = {
+            int(each.name[11:]): each
+            for each in folder.glob("checkpoint-[0-9]*")
+            if each.name[11:].isdecimal() and _holds_model(each)
+        }
+        return theirs[max(theirs)] if theirs else folder  # the loader says what is missing
+
+
+def _holds_model(folder: Path) -> bool:
+    names = ("config.json", "adapter_config.json")
+    return any((folder / name).is_file() for name in names)
 
 
 def make_actor(model: Any, tokenizer: Tokenizer, renderer: str, batching: Any = "rounds") -> Actor:
@@ -281,12 +321,14 @@ def make_actor(model: Any, tokenizer: Tokenizer, renderer: str, batching: Any = 
     return Actor(policy, tokenizer, made, chosen.name)
 
 
-def load_aux(section: PolicySection, renderer: Renderer) -> TorchPolicy:
-    """The policy that answers by="aux", on prompts that `renderer` writes.
+def load_aux(section: AuxSection, renderer: Renderer) -> Policy:
+    """The policy that answers by="aux", on prompts that `renderer` writes; also a chat API.
 
     In rounds its rows run one by one: who asks together with whom depends on timing, and what is
     sampled must not. Raises `CheckpointError`, or `ConfigError` if its tokenizer is another.
     """
+    if section.model:
+        return Interpreted(chat_policy(section.model, section.chat), renderer)
     if section.threads:
         torch.set_num_threads(section.threads)
     dtype = getattr(torch, section.dtype)

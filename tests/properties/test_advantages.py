@@ -272,7 +272,7 @@ def assert_same(got: dict[str, list[float]], expected: dict[str, list[float]]) -
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(batch=batches(), seed=st.integers(0, 99))
 def test_credit_is_finite_and_lies_on_sampled_ids_only(
     name: str, options: Any, batch: Any, seed: int
@@ -294,7 +294,7 @@ def test_credit_is_finite_and_lies_on_sampled_ids_only(
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(batch=batches(), rng=st.randoms(use_true_random=False))
 def test_order_of_members_and_groups_does_not_matter(
     name: str, options: Any, batch: Any, rng: Any
@@ -309,7 +309,7 @@ def test_order_of_members_and_groups_does_not_matter(
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(batch=batches(), cuts=st.lists(st.integers(1, 20), min_size=1, max_size=4))
 def test_where_a_trajectory_was_cut_does_not_matter(
     name: str, options: Any, batch: Any, cuts: Any
@@ -319,7 +319,7 @@ def test_where_a_trajectory_was_cut_does_not_matter(
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(batch=batches(), filler=st.integers(1, 5))
 def test_context_and_padding_do_not_matter(
     name: str, options: Any, batch: Any, filler: int
@@ -422,7 +422,7 @@ def scored(name: str, batch: Sequence[Episode], cuts: Cuts = never) -> tuple[Rew
 
 
 @pytest.mark.parametrize("name", REWARDS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(batch=batches(), cuts=st.lists(st.integers(1, 20), max_size=4))
 def test_rewards_are_finite_and_know_nothing_of_segments(name: str, batch: Any, cuts: Any) -> None:
     for group in batch:
@@ -435,7 +435,7 @@ def test_rewards_are_finite_and_know_nothing_of_segments(name: str, batch: Any, 
 
 
 @pytest.mark.parametrize("name", REWARDS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(batch=batches(), rng=st.randoms(use_true_random=False))
 def test_rewards_do_not_depend_on_the_order_of_a_group(name: str, batch: Any, rng: Any) -> None:
     for group in batch:

@@ -31,12 +31,10 @@ shared = load_module(str(Path(__file__).parent / "test_training.py"))
 groups_of = load_module(str(Path(__file__).parent / "test_losses.py"))
 few = settings(
     max_examples=8,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 many = settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 

@@ -27,8 +27,8 @@ from foldgym.trainers.reading import Reader
 from foldgym.types import Batch
 
 shared = load_module(str(Path(__file__).parent / "test_training.py"))
-few = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-many = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=15, suppress_health_check=list(HealthCheck))
+many = settings(max_examples=40, suppress_health_check=list(HealthCheck))
 losses = pytest.mark.parametrize("name", LOSSES)
 COLUMNS = ("behaviour", "reference", "previous")
 

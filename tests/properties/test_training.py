@@ -39,8 +39,8 @@ from foldgym.types import (
 
 VOCAB = 32
 PLAIN = [name for name, loss in LOSSES.items() if needs_of(loss) == Needs()]  # others: test_losses
-few = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-many = settings(max_examples=50, deadline=None)
+few = settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+many = settings(max_examples=50)
 
 
 # ---------------------------------------------------------------- random batches

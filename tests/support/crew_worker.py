@@ -1,21 +1,33 @@
-"""One rank of a crew that learns from a fixed batch; rank 0 writes down what came of it."""
+"""Crews of two, forked from one process that has imported everything; no launcher is involved.
+
+`python crew_worker.py FOLDER` learns from a fixed batch, and rank 0 writes down what came of it;
+`FOLDER WORDS -- WORDS ...` then runs each `foldgym WORDS` as two processes.
+"""
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
-from dataclasses import replace
+import traceback
+from collections.abc import Callable
+from dataclasses import astuple, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 
+import foldgym.trainers.train  # noqa: F401  (once, for all that are forked)
 from foldgym.agents.engines import lora
 from foldgym.agents.engines.models import init_model
-from foldgym.errors import NotFinite
+from foldgym.cli.main import main as foldgym_main
+from foldgym.errors import NotFinite, ProcessLost
 from foldgym.trainers.advantages import dr_grpo
 from foldgym.trainers.batch import make_batch
-from foldgym.trainers.crew import Bystander, Crew, Trainee, join, leave
+from foldgym.trainers.crew import Bystander, Crew, Trainee, join, leave, together
 from foldgym.trainers.learner import TorchLearner
 from foldgym.trainers.losses import k3, ppo_clip
 from foldgym.trainers.optim import Optim
@@ -27,6 +39,11 @@ CASES = {
     "bf16": ("bfloat16", 0, OPTIM),
     "lora": ("float32", 4, OPTIM),
     "shared": ("float32", 0, replace(OPTIM, layout="shared", checkpointing=True)),
+}
+
+LAUNCHED = {  # as `accelerate launch` would say it
+    "shared": {"ACCELERATE_USE_FSDP": "true", "FSDP_RESHARD_AFTER_FORWARD": "false"},
+    "lora": {"ACCELERATE_USE_FSDP": "true", "FSDP_AUTO_WRAP_POLICY": "NO_WRAP"},
 }
 
 
@@ -69,9 +86,20 @@ def learner_of(case: str, crew: Crew) -> tuple[TorchLearner, Any]:
     dtype, rank, optim = CASES[case]
     whole = policy_of(model_of(dtype, rank)) if crew.rank == 0 else Bystander()
     trainee: Any = whole if crew.alone else Trainee(crew, model_of(dtype, rank), whole)
+    os.environ.update(LAUNCHED.get(case, {}))
     reference = trainee.model if rank else model_of(dtype, 0).requires_grad_(False)
     more: Any = {"reference": reference, "kl": k3, "kl_coef": 0.1, "entropy": 0.01}
-    return TorchLearner(trainee, ppo_clip, optim, **more, recompute=True, crew=crew), whole
+    made = TorchLearner(trainee, ppo_clip, optim, **more, recompute=True, crew=crew)
+    for name in LAUNCHED.get(case, {}):
+        del os.environ[name]
+    return made, whole
+
+
+def units_of(model: Any) -> dict[str, bool]:
+    """What is gathered at once, by name, and whether it is sharded again after its forward pass."""
+    sharded = {n: m for n, m in model.named_modules() if isinstance(m, FSDPModule)}
+    groups = {name: module._get_fsdp_state()._fsdp_param_group for name, module in sharded.items()}
+    return {name: bool(group.post_forward_mesh_info) for name, group in groups.items()}
 
 
 def outcome(case: str, crew: Crew) -> dict[str, Any]:
@@ -81,7 +109,8 @@ def outcome(case: str, crew: Crew) -> dict[str, Any]:
     few = learner.update(batch(1))  # one row: somebody has none
     state = learner.state()
     weights = {name: x.clone() for name, x in whole.model.state_dict().items()}
-    return {"metrics": [*metrics, few], "weights": weights, "state": state}
+    more = {"work": astuple(learner.work()), "units": units_of(learner.columns.reader.scorer)}
+    return {"metrics": [*metrics, few], "weights": weights, "state": state, **more}
 
 
 def bad_loss(tokens: Any) -> Any:
@@ -110,9 +139,14 @@ def main(folder: Path) -> None:
     except NotFinite as problem:
         found["problem"] = str(problem)
         (folder / f"rank{crew.rank}.txt").write_text(str(problem))
-    if crew.rank == 0:
-        torch.save(found, folder / "found.pt")
-    crew.gather("")
+    if crew.rank:
+        leave()
+    try:
+        with together("continue with --resume it"):
+            crew.gather("")
+    except ProcessLost as problem:
+        found["lost"] = str(problem)
+    torch.save(found, folder / "found.pt")
     leave()
 
 
@@ -122,5 +156,34 @@ def outcome_led(case: str, crew: Crew) -> dict[str, Any]:
     return outcome(case, crew)
 
 
+def two(job: Callable[[], int | None]) -> None:
+    """Runs a job in two new processes, the ranks of a crew; raises if one fails."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    ranks = [os.fork() or _run(job, rank, port) for rank in range(2)]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in ranks]
+    if any(codes):
+        raise SystemExit(f"exit codes {codes}")
+
+
+def _run(job: Callable[[], int | None], rank: int, port: int) -> NoReturn:
+    here = {"WORLD_SIZE": 2, "RANK": rank, "LOCAL_RANK": rank, "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in here.items()})
+    os.environ["MASTER_ADDR"] = "127.0.0.1"
+    code = 1
+    try:
+        code = job() or 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    two(partial(main, Path(sys.argv[1])))
+    for words in " ".join(sys.argv[2:]).split(" -- "):
+        if words:
+            two(partial(foldgym_main, words.split()))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from foldgym.config import SftRun, TrainRun, parse
+from foldgym.records import JsonlReader
 from foldgym.trainers.checkpoint import latest
 from foldgym.trainers.sft import sft
 from foldgym.trainers.train import resume, train
@@ -22,7 +24,7 @@ output = "{here}/sft"
 name = "foldgym/GuessNumber-v0"
 [model]
 hidden = 32
-layers = 2
+layers = 1
 heads = 2
 head_dim = 16
 mlp = 32
@@ -34,7 +36,7 @@ steps = 2
 batch = 2
 warmup = 0
 """
-TRAIN = """
+RUN = """
 output = "{output}"
 [policy]
 path = "{here}/sft"
@@ -43,8 +45,6 @@ name = "foldgym/GuessNumber-v0"
 [rollout]
 max_tokens = 6
 max_turns = 3
-[reward]
-terms = [{{name = "odd", use = "{here}/odd.py:odd"}}]
 [optim]
 lr = 1e-2
 warmup = 2
@@ -53,6 +53,10 @@ steps = 4
 groups = 2
 group_size = 4
 checkpoint_every = 2
+"""
+PAID = """
+[reward]
+terms = [{{name = "odd", use = "{here}/odd.py:odd"}}]
 """
 
 
@@ -67,25 +71,41 @@ def make_policy(here: Path, *overrides: str) -> Path:
     return sft(parse(SftRun, SFT.format(here=here), overrides)).parents[1]
 
 
-def run_file(here: Path, output: Path, *overrides: str) -> TrainRun:
-    """Four steps of two groups of four."""
-    return parse(TrainRun, TRAIN.format(here=here, output=output), overrides)
+def text(here: Path, output: Path, sections: str | None = None) -> str:
+    """The run file as TOML, with the reward for odd ids or with other `sections`."""
+    more = PAID.format(here=here) if sections is None else sections
+    return RUN.format(here=here, output=output) + more
 
 
-def stopped_and_resumed(here: Path, output: Path, at: int, *overrides: str) -> Path:
-    """The run folder of a run that was stopped after step `at` and then resumed."""
+def run_file(here: Path, output: Path, *overrides: str, sections: str | None = None) -> TrainRun:
+    """Four steps of two groups of four, by the policy and the reward in `here`."""
+    return parse(TrainRun, text(here, output, sections), overrides)
+
+
+def stopped(run: TrainRun, at: int) -> Path:
+    """The folder of a run that was stopped after step `at`."""
 
     def stop(step: int, steps: int, line: str) -> None:
         if step == at:
             raise Stopped
 
     try:
-        train(run_file(here, output, *overrides), stop)
+        train(run, stop)
     except Stopped:
-        return resume(output)
+        return Path(run.output)
     raise AssertionError(f"the run was over before step {at}")
+
+
+def stopped_and_resumed(here: Path, output: Path, at: int, *overrides: str) -> Path:
+    """The run folder of a run that was stopped after step `at` and then resumed."""
+    return resume(stopped(run_file(here, output, *overrides), at))
 
 
 def weights(folder: Path, name: str = "model.safetensors") -> bytes:
     """The bytes of a file of the newest checkpoint."""
     return (latest(folder) / name).read_bytes()
+
+
+def metrics(folder: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
+    """What was written down of each step."""
+    return list(JsonlReader(folder / name))

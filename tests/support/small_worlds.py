@@ -40,17 +40,17 @@ class WordTokenizer(ByteTokenizer):
 
     def __init__(self) -> None:
         super().__init__()
+        self._codes: dict[str, int] = {}
         self._words: dict[int, str] = {}
 
     def encode(self, text: str) -> Ids:
-        ids: list[int] = []
-        for piece in _PIECE.findall(text):
-            code = 1000 + int.from_bytes(
-                blake2b(piece.encode("utf-8", "replace"), digest_size=5).digest(), "big"
-            )
-            self._words[code] = piece
-            ids.append(code)
-        return tuple(ids)
+        return tuple([self._codes.get(x) or self._code(x) for x in _PIECE.findall(text)])
+
+    def _code(self, piece: str) -> int:
+        digest = blake2b(piece.encode("utf-8", "replace"), digest_size=5).digest()
+        self._codes[piece] = code = 1000 + int.from_bytes(digest, "big")
+        self._words[code] = piece
+        return code
 
     def decode(self, ids: Sequence[int]) -> str:
         parts: list[str] = []

@@ -71,6 +71,25 @@ class Ward(foldgym.ToolEnv):
         return super().measure()
 
 
+class Rainy(foldgym.ToolEnv):
+    """Has days on which it does not open: task 0 is one of them. `never`: all are."""
+
+    def __init__(self, never: bool = False) -> None:
+        super().__init__()
+        self.never = never
+
+    def setup(self, rng: random.Random) -> str:
+        today = rng.randrange(1 << 30)
+        if self.never or today % 4 == generator(0, "setup").randrange(1 << 30) % 4:
+            raise RuntimeError("rain")
+        return f"Day {today}."
+
+    @foldgym.tool
+    def go(self) -> str:
+        """Go."""
+        return "gone"
+
+
 class Shifty(foldgym.ToolEnv):
     """Has other tools from task to task."""
 
@@ -109,9 +128,9 @@ def world(kind: type) -> str:
     return f"{__file__}:{kind.__name__}"
 
 
-def ward(**more: Any) -> Any:
-    """An instance as TRL makes it, on a budget of 0.3 s a call."""
-    return fold.environment_factory(world(Ward), budget=0.3, **more)()
+def ward(budget: float = 120.0, **more: Any) -> Any:
+    """An instance as TRL makes it, on a budget of so many seconds a call."""
+    return fold.environment_factory(world(Ward), budget=budget, **more)()
 
 
 YES, NO = ({"role": "assistant", "content": answer} for answer in ("yes", "no"))
@@ -188,6 +207,15 @@ def test_schemas_that_hints_can_say_come_back_whole() -> None:
     assert heard == [("pick-one", {"kind": 7, "self": "anything"})]
 
 
+def test_words_that_begin_a_section_of_a_docstring_cut_nothing_off() -> None:
+    about = {"type": "string", "description": "Text. Raises: nothing"}
+    schema = {"type": "object", "properties": {"one": about, "two": about}}
+    made = method_of(Tool("say", "Say it. Returns: an echo.", schema), silent)
+    read = get_json_schema(made)["function"]
+    assert read["description"] == "Say it. Returns - an echo."
+    assert read["parameters"]["properties"]["two"]["description"] == "Text. Raises - nothing"
+
+
 def test_a_parameter_that_python_cannot_name_is_refused() -> None:
     schema = {"type": "object", "properties": {"from": {"type": "string"}}}
     with pytest.raises(UserError, match="'from'"):
@@ -205,6 +233,52 @@ def test_rows_say_what_reset_shows_and_which_task_it_is() -> None:
         assert message["task"] == f"foldgym/KeyDoor-v0:{row['task_seed']}"
     again: Any = fold.dataset("foldgym/KeyDoor-v0", 2, seed=5, split="val")
     assert again["task_seed"] == rows["task_seed"][:2]
+
+
+def test_tasks_that_cannot_be_reset_are_no_rows() -> None:
+    with pytest.warns(UserWarning, match=r"1 tasks are left out, the last by .*rain"):
+        assert fold.environment_factory(world(Rainy))().go() == "error: the episode is over"
+    with pytest.warns(UserWarning, match=r"tasks are left out"):
+        rows: Any = fold.dataset(world(Rainy), 60)  # a world's name decides its tasks
+    assert len(set(rows["task_seed"])) == 60
+    for row in rows:
+        env = registry.make(world(Rainy))
+        observation, _ = env.reset(seed=row["task_seed"])
+        assert observation[0].text == row["prompt"][0]["content"]
+    with pytest.raises(EnvCrashed, match="rain"):
+        fold.dataset(world(Rainy), 2, never=True)
+
+
+def test_a_row_is_played_with_the_options_it_was_made_with() -> None:
+    (row,) = fold.dataset(WORLD, 1, seed=3, low=5, high=5)
+    env: Any = fold.environment_factory(WORLD, **EASY)()
+    env.reset(**row)
+    assert env.guess(number=5) == "correct"
+    ((name, seed, options), n), *_ = fold.tasks_of([row["prompt"]] * 2, 4, 0)
+    assert (name, seed, options, n) == (WORLD, row["task_seed"], '{"low": 5, "high": 5}', 2)
+
+
+def test_a_task_that_comes_twice_in_a_row_is_two_groups() -> None:
+    first, second = fold.dataset(WORLD, 2)["prompt"]
+    prompts = [first] * 8 + [second] * 4
+    assert [n for _, n in fold.tasks_of(prompts, 4, 0)] == [4, 4, 4]
+    assert [n for _, n in fold.tasks_of(prompts, 4, 2)] == [2, 4, 2, 2, 2]  # TRL's row 2 is first
+    with pytest.raises(UserError, match="which task"):
+        fold.tasks_of([[{"role": "user", "content": "hi"}]], 4, 0)
+
+
+@pytest.mark.parametrize(
+    ("memory", "says"),
+    [
+        ({"use": "summarise", "by": "aux"}, "no auxiliary policy"),
+        ({"use": "cheatsheet"}, "no place for it"),
+        ({"use": "windw"}, "did you mean 'window'"),
+        ({"use": "window", "turn": 1}, "turn"),
+    ],
+)
+def test_a_memory_that_cannot_play_in_a_batch_is_refused_at_once(memory: Any, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        fold.rollout_func(WORLD, memory=memory)
 
 
 def test_an_episode_is_what_the_model_said_and_heard() -> None:
@@ -256,12 +330,21 @@ def test_after_its_end_an_episode_does_nothing_more() -> None:
 def test_a_failing_environment_costs_one_episode_its_reward(
     trouble: str, error: str, when: str
 ) -> None:
-    bad, good = ward(trouble=trouble, when=when), ward()
+    at_once = trouble == "hang" and when == "reset"
+    bad, good = ward(0.3 if at_once else 120.0, trouble=trouble, when=when), ward()
     logged: dict[str, float] = {}
+
+    def hurry(now: str) -> None:
+        """Only what hangs has so little time."""
+        if (trouble, when) == ("hang", now):
+            bad._handle.budget = 0.3
+
     with pytest.warns(UserWarning, match=error):  # noqa: PT031 it may come at any of these
         bad.reset(task_seed=1)
         good.reset(task_seed=1)
+        hurry("step")
         texts = [bad.go(), good.go()]
+        hurry("measure")
         found = fold.reward()(
             prompts=[[], []],
             completions=[[YES], [YES]],
@@ -269,11 +352,13 @@ def test_a_failing_environment_costs_one_episode_its_reward(
             log_metric=logged.__setitem__,
         )
     assert found == [None, 1.0]
+    assert bad._handle is good._handle is None  # a worker that hangs is not kept until the end
     assert texts[1] == "went on"
     assert (error in texts[0]) == (when != "measure")
     assert logged["foldgym/failures"] == 1.0
     if when == "step":
         bad.reset(task_seed=2)  # the next task is another try
+        hurry("step")
         with pytest.warns(UserWarning, match=error):
             bad.go()
 

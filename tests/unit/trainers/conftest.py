@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from odd_runs import make_policy
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from foldgym.types import Group, Message, Request, Reward, Segment, Stop, Task, Trajectory, Turn
@@ -82,3 +84,11 @@ def by_hand() -> SimpleNamespace:
         "policy": Policy,
     }
     return SimpleNamespace(**make)
+
+
+@pytest.fixture(scope="session")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny policy (`sft`) and a reward for it (`odd.py`); to be read only."""
+    folder = tmp_path_factory.mktemp("here")
+    make_policy(folder)
+    return folder

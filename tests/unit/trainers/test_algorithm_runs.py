@@ -4,75 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import odd_runs
 import pytest
-import torch
+from odd_runs import metrics, stopped, weights
 
-from foldgym.config import SftRun, TrainRun, parse
+from foldgym.config import TrainRun
 from foldgym.errors import ConfigError
-from foldgym.records import JsonlReader
-from foldgym.trainers.checkpoint import latest
-from foldgym.trainers.sft import sft
 from foldgym.trainers.train import resume, train
-
-WORLD = 'name = "foldgym/GuessNumber-v0"\nkwargs = {high = 8}'
 
 
 @pytest.fixture(scope="module")
-def policy(tmp_path_factory) -> Path:
+def here(tmp_path_factory) -> Path:
     """A policy that mostly writes a readable call."""
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("policy")
-    text = f"""
-    output = "{folder / "sft"}"
-    [[envs]]
-    {WORLD}
-    [model]
-    hidden = 32
-    layers = 1
-    heads = 2
-    head_dim = 16
-    mlp = 32
-    [tokenizer]
-    vocab_size = 290
-    episodes = 30
-    [sft]
-    steps = 200
-    batch = 16
-    warmup = 0
-    """
-    sft(parse(SftRun, text))
-    return folder / "sft"
+    folder = tmp_path_factory.mktemp("here")
+    clone = ("tokenizer.episodes=30", "sft.steps=200", "sft.batch=16", "envs.0.kwargs.high=8")
+    odd_runs.make_policy(folder, *clone)
+    return folder
 
 
-def run_file(policy: Path, output: Path, *overrides: str) -> TrainRun:
-    text = f"""
-    output = "{output}"
-    [policy]
-    path = "{policy}"
-    [[envs]]
-    {WORLD}
-    [rollout]
-    max_tokens = 8
-    max_turns = 3
-    [optim]
-    lr = 1e-3
-    warmup = 0
-    [train]
-    steps = 5
-    groups = 3
-    group_size = 4
-    checkpoint_every = 1
-    trajectories = false
-    """
-    return parse(TrainRun, text, overrides)
-
-
-def rows(folder: Path) -> list[dict]:
-    return list(JsonlReader(folder / "metrics.jsonl"))
-
-
-class Stopped(Exception):
-    """Stands in for whatever ends a process."""
+def run_file(here: Path, output: Path, *overrides: str) -> TrainRun:
+    own = ("envs.0.kwargs.high=8", "rollout.max_tokens=8", "optim.lr=1e-3", "optim.warmup=0")
+    few = ("train.steps=5", "train.groups=3", "train.checkpoint_every=1")
+    return odd_runs.run_file(
+        here, output, *own, *few, "train.trajectories=false", *overrides, sections=""
+    )
 
 
 SEQUENCES = "algorithm.aggregation=seq-mean-token-mean"
@@ -100,19 +55,12 @@ RUNS = {
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_stopped_run_resumes_bit_equal(name: str, policy: Path, tmp_path: Path) -> None:
-    def stop(step: int, steps: int, line: str) -> None:
-        if step == 3:
-            raise Stopped
-
-    whole = train(run_file(policy, tmp_path / "whole", *RUNS[name]))
-    with pytest.raises(Stopped):
-        train(run_file(policy, tmp_path / "broken", *RUNS[name]), stop)
-    again = resume(tmp_path / "broken")
+def test_a_stopped_run_resumes_bit_equal(name: str, here: Path, tmp_path: Path) -> None:
+    whole = train(run_file(here, tmp_path / "whole", *RUNS[name]))
+    again = resume(stopped(run_file(here, tmp_path / "broken", *RUNS[name]), 3))
     assert (again / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
-    one, two = ((latest(f) / "model.safetensors").read_bytes() for f in (whole, again))
-    assert one == two
-    found = rows(whole)
+    assert weights(whole) == weights(again)
+    found = metrics(whole)
     if name == "remix":  # three fresh groups of four; two old ones join from the second step on
         assert [row["replayed"] for row in found] == [0, 8, 8, 8, 0]
     if name == "spear":
@@ -129,8 +77,8 @@ def test_a_stopped_run_resumes_bit_equal(name: str, policy: Path, tmp_path: Path
 
 
 def test_a_run_that_cannot_mean_what_it_says_leaves_nothing_behind(
-    policy: Path, tmp_path: Path
+    here: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match="both parts are needed"):
-        train(run_file(policy, tmp_path / "run", "algorithm.advantage.use=dr_grpo"))
+        train(run_file(here, tmp_path / "run", "algorithm.advantage.use=dr_grpo"))
     assert not (tmp_path / "run").exists()

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import odd_runs
 import pytest
 import torch
-from odd_runs import Stopped, run_file, stopped_and_resumed, weights
+from odd_runs import Stopped, metrics, run_file, stopped_and_resumed, weights
 
 from foldgym.errors import Bug, ConfigError
-from foldgym.records import JsonlReader, RecordReader
+from foldgym.records import RecordReader
 from foldgym.trainers.checkpoint import latest, load
 from foldgym.trainers.train import build, improve, train
 
@@ -32,17 +31,6 @@ SLOTS = (
     "sampler.rescue_share=1.0",
 )
 REMIX = (*DECOUPLED, 'replay.use="remix"')
-
-
-@pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("policy")
-    odd_runs.make_policy(folder)
-    return folder
-
-
-def rows(folder: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
-    return list(JsonlReader(folder / name))
 
 
 def episodes(folder: Path) -> list[Any]:
@@ -71,8 +59,8 @@ def test_without_staleness_the_run_is_the_synchronous_one_bit_for_bit(
     assert weights(sync) == weights(same)
     assert (sync / "metrics.jsonl").read_bytes() == (same / "metrics.jsonl").read_bytes()
     assert episodes(sync) == episodes(same)  # all but the seconds they took
-    assert rows(sync)[-1]["tokens"] > 0
-    assert all(row["overlap"] == 0 and row["queued"] == 0 for row in rows(same, "timings.jsonl"))
+    assert metrics(sync)[-1]["tokens"] > 0
+    assert all(row["overlap"] == 0 and row["queued"] == 0 for row in metrics(same, "timings.jsonl"))
 
 
 @pytest.mark.parametrize("at", [1, 3])
@@ -109,7 +97,7 @@ def test_every_token_has_the_log_prob_of_the_version_beside_it(
 
     asyncio.run(go())
     job.log.close()
-    found = rows(tmp_path / "run")
+    found = metrics(tmp_path / "run")
     assert [row["step"] for row in found] == [1, 2, 3, 4, 5, 6]
     assert max(row["staleness/max"] for row in found) == 2
     for row in found:
@@ -133,9 +121,9 @@ def test_a_stale_run_learns_as_a_synchronous_one_does(
     here: Path, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
     limits = ("train.steps=24", "train.checkpoint_every=0", "train.staleness=2")
-    found = rows(train(run_file(here, tmp_path / "run", ASYNC, *limits, *more)))
+    found = metrics(train(run_file(here, tmp_path / "run", ASYNC, *limits, *more)))
     assert sum(row["reward"] for row in found[-5:]) > sum(row["reward"] for row in found[:5]) + 0.5
-    assert {"queued", "overlap", "rollouts_idle", "rollout", "publish"} <= rows(
+    assert {"queued", "overlap", "rollouts_idle", "rollout", "publish"} <= metrics(
         tmp_path / "run", "timings.jsonl"
     )[-1].keys()
 
@@ -154,7 +142,7 @@ def test_tasks_are_those_of_the_synchronous_run_also_over_a_resume(
 
     assert tasks(resumed) == tasks(sync)
     assert set(tasks(sync).values()) == {1}
-    assert [row["step"] for row in rows(resumed)] == list(range(1, 9))
+    assert [row["step"] for row in metrics(resumed)] == list(range(1, 9))
 
 
 def test_a_checkpoint_holds_what_is_queued(here: Path, tmp_path: Path) -> None:
@@ -217,9 +205,9 @@ def test_a_failure_of_either_side_ends_the_run(
     with pytest.raises(error, match=message):
         train(run)
     assert not [t.name for t in threading.enumerate() if t.name.startswith("foldgym-learner")]
-    assert rows(tmp_path / "run")  # the steps before
+    assert metrics(tmp_path / "run")  # the steps before
     last = episodes(tmp_path / "run")[-1].notes["step"]
-    assert last >= rows(tmp_path / "run")[-1]["step"]
+    assert last >= metrics(tmp_path / "run")[-1]["step"]
 
 
 @pytest.mark.parametrize(

@@ -172,3 +172,13 @@ def test_minibatches_hold_whole_groups_and_keep_the_gradient_unbiased(by_hand):
     assert total == pytest.approx(2 * batch.weight_BT.sum())
     assert len(minibatches(batch, 1, generator(0))) == 1
     assert len(minibatches(batch, 9, generator(0))) == 5
+
+
+def test_groups_that_weigh_nothing_are_no_part_of_a_step(by_hand):
+    """Roles may weigh 0, and then a whole group may: alone it would be a step without numbers."""
+    batch = make_batch([two_groups(by_hand)[0]] * 3)
+    weight_BT = np.where(batch.row_group_B[:, None] == 1, 0.0, batch.weight_BT)
+    parts = minibatches(replace(batch, weight_BT=weight_BT), 3, generator(0))
+    assert [set(part.row_group_B) for part in parts] in ([{0}, {2}], [{2}, {0}])
+    total = sum(part.weight_BT.sum() for part in parts)
+    assert total == pytest.approx(2 * weight_BT.sum())

@@ -82,6 +82,35 @@ def test_a_torn_checkpoint_is_one_clear_error(tmp_path, name, harm):
         assert name in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "state.json"])
+def test_no_byte_can_change_or_be_missing_unseen(tmp_path, name):
+    """Whatever is then still taken for a checkpoint is the one that was saved."""
+    file = save(tmp_path, 40, write_model, STATE, {}) / name
+    data = file.read_bytes()
+    places = range(len(data))
+    harmed = [data[:at] for at in places]
+    harmed += [data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :] for at in places]
+    found = 0
+    for text in harmed:
+        file.write_bytes(text)
+        try:
+            back = load(file.parent)
+        except CheckpointError:
+            found += 1
+        else:
+            assert (back.step, {k: back.state[k] for k in STATE}) == (40, STATE)
+    assert found > len(data)
+
+
+def test_numbers_that_json_lacks_come_back(tmp_path):
+    """Worlds may measure them, and a replay buffer keeps what they measured."""
+    kept = {"facts": [float("inf"), {"x": -float("inf")}], "zeta": 1, "alpha": float("nan")}
+    back = load(save(tmp_path, 1, write_model, {"replay": kept}, {})).state["replay"]
+    assert back["facts"] == kept["facts"]
+    assert back["alpha"] != back["alpha"]
+    assert list(back) == list(kept)  # tables are gone through in this order
+
+
 def test_a_newer_format_is_refused(tmp_path):
     path = save(tmp_path, 40, write_model, STATE, TENSORS)
     manifest = json.loads((path / "manifest.json").read_text())

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import socket
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import crew_worker
 import pytest
 import torch
-from odd_runs import TRAIN, make_policy, run_file
+from odd_runs import ODD, make_policy, run_file, text
 
 from foldgym.agents.engines.models import load_policy
 from foldgym.cli.main import main
@@ -18,7 +19,7 @@ from foldgym.errors import NotFinite
 from foldgym.records import JsonlReader
 from foldgym.trainers.checkpoint import latest
 from foldgym.trainers.crew import Crew
-from foldgym.trainers.train import resume, train
+from foldgym.trainers.train import train
 
 
 def test_shares_are_equally_many_and_every_part_counts_once():
@@ -43,31 +44,59 @@ def test_alone_a_problem_is_raised_as_it_is():
     assert Crew().attempt(lambda: 3) == 3
 
 
+KILL = """
+import os, signal
+from pathlib import Path
+
+played = 0
+
+
+def kill(trajectory):
+    global played
+    played += 1
+    if played == 17:  # in the third step of eight
+        beside = Path(f"/proc/{os.getppid()}/task/{os.getppid()}/children").read_text().split()
+        os.kill(next(int(each) for each in beside if int(each) != os.getpid()), signal.SIGKILL)
+    return odd(trajectory)
+"""
+MORE = ("optim.microbatch_tokens=100", "train.checkpoint_every=1")
+
+
 @pytest.fixture(scope="module")
-def found(tmp_path_factory) -> dict:
-    """What two processes made of the cases."""
-    folder = tmp_path_factory.mktemp("crew")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, crew_worker.__file__, str(folder)],
-            env={
-                **os.environ, "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2", "RANK": str(rank),
-                "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-            },
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    for rank in ranks:
-        _, errors = rank.communicate(timeout=200)
-        assert rank.returncode == 0, errors[-3000:]
-    said = [(folder / f"rank{rank}.txt").read_text() for rank in range(2)]
+def killed(tmp_path_factory) -> tuple[Path, int, str]:
+    """The folder of a run of two processes, one of which was killed; exit code and last words."""
+    here = tmp_path_factory.mktemp("run")
+    make_policy(here, "model.layers=2")
+    (here / "kill.py").write_text(ODD + KILL)
+    for name in ("killed", "two"):
+        (here / f"{name}.toml").write_text(text(here, here / name))
+    reward = f'reward.terms=[{{name="odd",use="{here}/kill.py:kill"}}]'
+    command = [sys.executable, "-m", "foldgym", "train", f"{here}/killed.toml", *MORE, reward]
+    done = subprocess.run(
+        [*command, "--processes", "2"], capture_output=True, text=True, timeout=590
+    )
+    assert [row["step"] for row in JsonlReader(here / "killed/metrics.jsonl")] == [1, 2]
+    return here, done.returncode, done.stderr
+
+
+@pytest.fixture(scope="module")
+def found(killed) -> dict:
+    """What two processes made of the cases; they also play `two`, and go on with `killed`."""
+    here, _, _ = killed
+    done = subprocess.run(
+        [
+            sys.executable, crew_worker.__file__, here,
+            "train", f"{here}/two.toml", *MORE, "--", "train", "--resume", f"{here}/killed",
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=590,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = [(here / f"rank{rank}.txt").read_text() for rank in range(2)]
     assert said[0] == said[1]
-    return torch.load(folder / "found.pt", weights_only=True)
+    return torch.load(here / "found.pt", weights_only=True)
 
 
 @pytest.mark.slow
@@ -85,6 +114,7 @@ def test_two_processes_learn_what_one_learns(found, case, near):
     for name, weight in alone["weights"].items():
         assert torch.allclose(weight.float(), crew["weights"][name].float(), atol=near), name
     assert crew["state"]["steps"] == alone["state"]["steps"] == 8
+    assert crew["work"] == alone["work"], "who only keeps others company does no work"
     slots, theirs = (o["state"]["optimizer"]["state"] for o in (alone, crew))
     for number, slot in slots.items():  # whole tensors in the same order: either resumes from both
         for name, value in slot.items():
@@ -98,34 +128,53 @@ def test_what_is_not_finite_on_one_rank_stops_all(found):
 
 
 @pytest.mark.slow
-def test_a_run_in_two_processes_and_its_resume(tmp_path):
-    make_policy(tmp_path)
-    more = ("optim.microbatch_tokens=100", "train.steps=3", "train.checkpoint_every=3")
-
-    def foldgym(*words: str, code: int = 0) -> str:
-        command = [sys.executable, "-m", "foldgym", "train", *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=250)
-        assert done.returncode == code, done.stderr[-3000:]
-        return done.stderr
-
-    (tmp_path / "two.toml").write_text(TRAIN.format(here=tmp_path, output=tmp_path / "two"))
-    foldgym(str(tmp_path / "two.toml"), *more, "--processes", "2")
-    said = foldgym(str(tmp_path / "two.toml"), *more, "--processes", "2", code=2)
-    assert said.count("error:") == 1, "rank 0 says it, and nobody waits"
-    assert "already holds a run" in said
-    foldgym("--resume", str(tmp_path / "two"), "train.steps=4", "--processes=2")
-    one = train(run_file(tmp_path, tmp_path / "one", *more))
-    resume(one, overrides=["train.steps=4"])
-    rows = [list(JsonlReader(tmp_path / n / "metrics.jsonl")) for n in ("one", "two")]
-    for alone, crew in zip(*rows, strict=True):
-        assert crew["loss"] == pytest.approx(alone["loss"], abs=1e-5)
-        assert crew["grad_norm"] == pytest.approx(alone["grad_norm"], rel=1e-4)
-        assert crew["reward"] == alone["reward"]
-    models = [load_policy(latest(tmp_path / n)).model for n in ("one", "two")]
-    for a, b in zip(*(m.parameters() for m in models), strict=True):
-        assert torch.allclose(a, b, atol=1e-5)
+def test_what_accelerate_launch_says_about_shards_is_done(found):
+    layers = {f"model.model.layers.{n}" for n in range(2)}
+    assert found["plain"]["units"] == {"": False, **dict.fromkeys(layers, True)}
+    assert found["shared"]["units"] == {"": False, **dict.fromkeys(layers, False)}
+    assert found["lora"]["units"] == {"": False}
 
 
-def test_one_process_is_not_several(tmp_path, capsys):
-    assert main(["train", str(tmp_path / "run.toml"), "--processes", "1"]) == 2
-    assert "several processes are at least 2" in capsys.readouterr().err
+@pytest.mark.slow
+def test_a_killed_process_ends_the_run_with_a_word(killed):
+    _, code, said = killed
+    assert code == 128 + signal.SIGKILL
+    assert "error: process 1 of 2 was killed from outside (SIGKILL)" in said
+    assert "bug" not in said
+
+
+@pytest.mark.slow
+def test_who_works_with_one_that_is_gone_says_how_to_go_on(found):
+    assert found["lost"] == (
+        "another process of this run is gone, and said why if it could; continue with --resume it"
+    )
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_bit_for_bit(killed, found):
+    here, _, _ = killed
+    one = train(run_file(here, here / "one", *MORE))
+    rows = {n: list(JsonlReader(here / n / "metrics.jsonl")) for n in ("one", "two", "killed")}
+    assert [row["step"] for row in rows["killed"]] == [1, 2, 3, 4]
+    for alone, two, killed_row in zip(*rows.values(), strict=True):
+        for name in ("loss", "grad_norm", "entropy"):
+            assert two[name] == killed_row[name], name
+        assert two["loss"] == pytest.approx(alone["loss"], abs=1e-5)
+        assert two["grad_norm"] == pytest.approx(alone["grad_norm"], rel=1e-4)
+        assert two["reward"] == alone["reward"]
+    folders = (one, here / "two", here / "killed")
+    models = [load_policy(latest(folder)).model for folder in folders]
+    for alone, two, again in zip(*(m.parameters() for m in models), strict=True):
+        assert torch.equal(two, again)
+        assert torch.allclose(alone, two, atol=1e-5)
+
+
+def test_rank_0_says_what_is_wrong_before_it_waits(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/run.toml").touch()
+    file = tmp_path / "two.toml"
+    file.write_text(text(tmp_path, tmp_path / "out"))
+    assert main(["train", str(file)]) == 2
+    assert "already holds a run" in capsys.readouterr().err

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import odd_runs
 import pytest
-import torch
+from odd_runs import metrics, stopped, weights
 
 from foldgym.agents.rollout import rollout
-from foldgym.config import SftRun, TrainRun, parse
+from foldgym.config import TrainRun
 from foldgym.envs.base import Env
 from foldgym.envs.worker import open_worker
-from foldgym.records import JsonlReader, RecordReader
+from foldgym.records import RecordReader
 from foldgym.trainers.checkpoint import latest, load
 from foldgym.trainers.openings import Openings
-from foldgym.trainers.sft import sft
 from foldgym.trainers.train import build, resume, train
 from foldgym.types import EnvHandle, Group, Ids, Request
 
@@ -37,65 +37,23 @@ rescue_share = 0.5
 
 
 @pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("policy")
-    text = f"""
-    output = "{folder / "sft"}"
-    [[envs]]
-    name = "foldgym/GuessNumber-v0"
-    kwargs = {{high = 4}}
-    [model]
-    hidden = 32
-    layers = 1
-    heads = 2
-    head_dim = 16
-    mlp = 32
-    [tokenizer]
-    vocab_size = 290
-    episodes = 30
-    [sft]
-    steps = 150
-    batch = 16
-    warmup = 0
-    """
-    sft(parse(SftRun, text))
-    return folder / "sft"
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy that mostly writes a readable call."""
+    folder = tmp_path_factory.mktemp("here")
+    clone = ("tokenizer.episodes=30", "sft.steps=150", "sft.batch=16", "envs.0.kwargs.high=4")
+    odd_runs.make_policy(folder, *clone)
+    return folder
 
 
-def run_file(policy: Path, output: Path, slots: str = SLOTS) -> TrainRun:
-    text = f"""
-    output = "{output}"
-    [policy]
-    path = "{policy}"
-    [[envs]]
-    name = "foldgym/GuessNumber-v0"
-    [memory]
-    max_context = 700
-    [rollout]
-    max_tokens = 8
-    max_turns = 4
-    [train]
-    steps = 5
-    groups = 4
-    group_size = 4
-    checkpoint_every = 2
-    {slots}
-    """
-    return parse(TrainRun, text)
+def run_file(here: Path, output: Path, slots: str = SLOTS) -> TrainRun:
+    own = ("memory.max_context=700", "rollout.max_tokens=8", "rollout.max_turns=4")
+    more = ("train.steps=5", "train.groups=4", "optim.lr=5e-4", "optim.warmup=5")
+    return odd_runs.run_file(here, output, *own, *more, sections=slots)
 
 
-class Stopped(Exception):
-    """Stands in for whatever ends a process."""
-
-
-def test_a_run_with_every_slot_trains_and_resumes_bit_equal(policy: Path, tmp_path: Path) -> None:
-    def stop(step: int, steps: int, line: str) -> None:
-        if step == 3:
-            raise Stopped
-
-    whole = train(run_file(policy, tmp_path / "whole"))
-    rows = list(JsonlReader(whole / "metrics.jsonl"))
+def test_a_run_with_every_slot_trains_and_resumes_bit_equal(here: Path, tmp_path: Path) -> None:
+    whole = train(run_file(here, tmp_path / "whole"))
+    rows = metrics(whole)
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
     assert {"sampler/q/easy", "sampler/q/hard", "sampler/entropy"} <= rows[-1].keys()
     gaps = [row["logprob_gap_max"] for row in rows if "logprob_gap_max" in row]
@@ -110,22 +68,19 @@ def test_a_run_with_every_slot_trains_and_resumes_bit_equal(policy: Path, tmp_pa
     assert any(r.trajectory.counters.get("guided") for r in records)
     assert max(len(r.trajectory.turns) for r in by_step[1]) <= 2  # the horizon of iteration 1
     assert max(len(r.trajectory.turns) for r in by_step[5]) == 4
-    with pytest.raises(Stopped):
-        train(run_file(policy, tmp_path / "broken"), stop)
-    broken = resume(tmp_path / "broken")
+    broken = resume(stopped(run_file(here, tmp_path / "broken"), 3))
     assert (whole / "metrics.jsonl").read_bytes() == (broken / "metrics.jsonl").read_bytes()
-    saved = [(latest(folder) / "model.safetensors").read_bytes() for folder in (whole, broken)]
-    assert saved[0] == saved[1]
+    assert weights(whole) == weights(broken)
 
 
-def test_recovery_groups_train_in_a_run(policy: Path, tmp_path: Path) -> None:
+def test_recovery_groups_train_in_a_run(here: Path, tmp_path: Path) -> None:
     slots = """
     [sampler]
     use = "curriculum"
     rescue = {use = "fission", n = 2, members = 1}
     rescue_share = 1.0
     """
-    folder = train(run_file(policy, tmp_path / "run", slots))
+    folder = train(run_file(here, tmp_path / "run", slots))
     records = list(RecordReader(folder / "trajectories.jsonl"))
     recoveries = [r for r in records if "(recovery)" in r.trajectory.id]
     assert recoveries
@@ -152,25 +107,19 @@ warmup = 1
 """
 
 
-def test_pcl_reads_the_value_head_and_resumes_bit_equal(policy: Path, tmp_path: Path) -> None:
-    def stop(step: int, steps: int, line: str) -> None:
-        if step == 3:
-            raise Stopped
-
-    whole = train(run_file(policy, tmp_path / "whole", BY_VALUE))
-    rows = list(JsonlReader(whole / "metrics.jsonl"))
+def test_pcl_reads_the_value_head_and_resumes_bit_equal(here: Path, tmp_path: Path) -> None:
+    whole = train(run_file(here, tmp_path / "whole", BY_VALUE))
+    rows = metrics(whole)
     assert len({row["sampler/pcl/brier"] for row in rows}) == 5  # V moves
-    with pytest.raises(Stopped):
-        train(run_file(policy, tmp_path / "broken", BY_VALUE), stop)
-    broken = resume(tmp_path / "broken")
+    broken = resume(stopped(run_file(here, tmp_path / "broken", BY_VALUE), 3))
     assert (whole / "metrics.jsonl").read_bytes() == (broken / "metrics.jsonl").read_bytes()
     state = [(load(latest(folder / "checkpoints")).state["sampler"]) for folder in (whole, broken)]
     assert state[0] == state[1]
     assert any(state[0]["selector"]["v"]["layer"]["weight"][0])
 
 
-def test_openings_are_what_the_policy_was_shown(policy: Path, tmp_path: Path) -> None:
-    run = run_file(policy, tmp_path / "run", BY_VALUE)
+def test_openings_are_what_the_policy_was_shown(here: Path, tmp_path: Path) -> None:
+    run = run_file(here, tmp_path / "run", BY_VALUE)
     job = build(run, tmp_path / "run")
     prompts = Openings(job.mix.open, job.how)
     requests = [

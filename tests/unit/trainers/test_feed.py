@@ -244,7 +244,7 @@ class FeedMachine(RuleBasedStateMachine):
         self.stage.close()
 
 
-FeedMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+FeedMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=30)
 TestFeed = FeedMachine.TestCase
 
 
@@ -298,6 +298,25 @@ def test_without_staleness_what_is_missing_is_played_as_one() -> None:
     stage.end(1, [1.0, 1.0])
     assert [g.request.seed for g in taking.result().accepted] == [0, 3, 4]
     assert stage.marks == [(1, 0), (1, 1)]
+    stage.close()
+
+
+def test_what_is_rejected_is_not_asked_for_one_by_one() -> None:
+    """A sampler counts how often it is asked for a step; `dapo` gives up after ten times."""
+    stage = Stage(8, 1, 1)
+    stage.task(stage.feed.take(0))
+    for place in range(3):
+        stage.end(place, [0.0])
+    assert stage.sampler.steps == [1]  # three of eight are not worth a round yet
+    stage.end(3, [0.0])
+    assert stage.sampler.steps == [1, 1]
+    assert len(stage.waiting) == 12
+    for place in range(4, 11):
+        stage.end(place, [1.0])
+    assert stage.sampler.steps == [1, 1]
+    stage.end(11, [0.0])  # one is missing, and nothing else is under way
+    assert stage.sampler.steps == [1, 1, 1]
+    assert len(stage.waiting) == 13
     stage.close()
 
 

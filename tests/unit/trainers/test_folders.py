@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import odd_runs
 import pytest
 import torch
 from chats import FAMILIES, reference
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from foldgym.cli.main import main
-from foldgym.config import TrainRun, parse
+from foldgym.config import TrainRun
 from foldgym.records import RecordReader
 from foldgym.trainers.checkpoint import latest
 from foldgym.trainers.train import train
-from foldgym.trainers.wiring import load_actor
+from foldgym.trainers.wiring import load_actor, policy_folder
 
 TINY: dict[str, Any] = {
     "hidden_size": 32,
@@ -26,11 +27,6 @@ TINY: dict[str, Any] = {
     "intermediate_size": 32,
     "max_position_embeddings": 2048,
 }
-ODD = """
-def odd(trajectory):
-    ids = [i for s in trajectory.segments for i, k in zip(s.token_ids, s.turn_ids) if k >= 0]
-    return sum(i % 2 for i in ids) / len(ids)
-"""
 EXPERTS = {
     "n_routed_experts": 2,
     "num_experts_per_tok": 1,
@@ -56,45 +52,25 @@ def saved(name: str, folder: Path) -> Path:
     tokenizer = reference(FAMILIES[name])
     tokenizer.save_pretrained(folder)
     config = AutoConfig.for_model(kind, vocab_size=len(tokenizer), **(TINY | more))
-    (folder.parent / "odd.py").write_text(ODD)
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     return folder
 
 
-def run_file(policy: Path, output: Path, *overrides: str) -> TrainRun:
-    text = f"""
-    output = "{output}"
-    [policy]
-    path = "{policy}"
-    [[envs]]
-    name = "foldgym/GuessNumber-v0"
-    [rollout]
-    max_tokens = 5
-    max_turns = 2
-    max_parse_errors = 3
-    [reward]
-    terms = [{{name = "odd", use = "{output.parent / "odd.py"}:odd"}}]
-    [optim]
-    lr = 1e-2
-    warmup = 0
-    [train]
-    steps = 1
-    groups = 1
-    group_size = 4
-    checkpoint_every = 1
-    """
-    return parse(TrainRun, text, overrides)
+def run_file(here: Path, policy: Path, output: Path) -> TrainRun:
+    own = (f"policy.path={policy}", "rollout.max_tokens=5", "rollout.max_turns=2", "optim.warmup=0")
+    few = ("train.steps=1", "train.groups=1", "train.checkpoint_every=1")
+    return odd_runs.run_file(here, output, *own, *few)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_a_folder_of_every_family_takes_a_step_and_stays_a_folder(
-    name: str, tmp_path: Path
+    name: str, here: Path, tmp_path: Path
 ) -> None:
     torch.set_num_threads(1)
     policy = saved(name, tmp_path / "hub")
-    train(run_file(policy, tmp_path / "run"))
+    train(run_file(here, policy, tmp_path / "run"))
     records = list(RecordReader(tmp_path / "run/trajectories.jsonl"))
     assert [len(record.trajectory.segments) for record in records] == [1] * 4  # none was rewritten
     final = latest(tmp_path / "run")
@@ -107,7 +83,7 @@ def test_a_folder_of_every_family_takes_a_step_and_stays_a_folder(
     ours, theirs = (AutoTokenizer.from_pretrained(path) for path in (final, policy))
     given = {"tokenize": True, "add_generation_prompt": True, "return_dict": False}
     assert ours.apply_chat_template(chat, **given) == theirs.apply_chat_template(chat, **given)
-    again = load_actor(run_file(final, tmp_path / "next").policy)
+    again = load_actor(run_file(here, final, tmp_path / "next").policy)
     assert again.renderer_name == MODELS[name][2]
 
 
@@ -122,3 +98,18 @@ def test_a_folder_is_evaluated_and_says_how_it_is_read(
     assert done == 0
     shown = capsys.readouterr()
     assert "took llama3, because the vocabulary has <|start_header_id|>" in shown.err
+
+
+def test_of_a_run_of_trl_the_newest_checkpoint_is_taken(tmp_path: Path) -> None:
+    def touch(name: str) -> None:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+
+    assert policy_folder(tmp_path) == tmp_path
+    touch("checkpoint-9/config.json")
+    touch("checkpoint-10/adapter_config.json")
+    touch("checkpoint-11/trainer_state.json")  # killed while it was written
+    touch("checkpoint-12-old/config.json")
+    assert policy_folder(tmp_path) == tmp_path / "checkpoint-10"
+    touch("adapter_config.json")  # the run's end
+    assert policy_folder(tmp_path) == tmp_path

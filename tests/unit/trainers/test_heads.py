@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,10 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from foldgym.trainers import reading
 from foldgym.trainers.advantages import dr_grpo
 from foldgym.trainers.batch import make_batch
+from foldgym.trainers.crew import Crew
 from foldgym.trainers.heads import Form, form_of, read_hidden, read_logits
 from foldgym.trainers.reading import Reader
 
@@ -112,6 +116,50 @@ def test_no_tensor_is_larger_than_the_logits_of_a_chunk(chunk, largest):
     assert seen.numbers == largest
 
 
+class Together(TorchDispatchMode):
+    """Counts the arrays of at least `numbers` numbers that are there at the same time."""
+
+    def __init__(self, numbers):
+        super().__init__()
+        self.numbers, self.most, self.here = numbers, 0, {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        for each in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(each, torch.Tensor) and each.numel() >= self.numbers:
+                storage = each.untyped_storage()
+                key = storage._cdata
+                if key not in self.here:
+                    self.here[key] = weakref.ref(storage, lambda _, key=key: self.here.pop(key))
+                self.most = max(self.most, len(self.here))
+        return out
+
+
+def test_two_arrays_of_logits_are_enough():
+    """One that an operation reads and one that it writes; an entropy's gradient needs a third."""
+    hidden_ND, head = torch.randn(64, 8, requires_grad=True), nn.Linear(8, 1000)
+    ids_N = torch.zeros(64, dtype=torch.int64)
+    for entropy, most in ((False, 2), (True, 3)):
+        with Together(16 * 1000) as seen:
+            logp_N, entropy_N = read_hidden(
+                hidden_ND, head, ids_N, IDENTITY,
+                temperature=0.7, chunk=16, entropy_gradient=entropy,
+            )  # fmt: skip
+            assert seen.most == 2
+            (logp_N + entropy_N).sum().backward()
+        assert seen.most == most
+        assert not seen.here
+
+
+def test_all_logits_at_once_leave_one_array_for_the_way_back():
+    hidden_ND, head = torch.randn(64, 8, requires_grad=True), nn.Linear(8, 1000)
+    with Together(64 * 1000) as seen:
+        logp_N, _ = read_hidden(hidden_ND, head, torch.zeros(64, dtype=torch.int64), IDENTITY)
+    assert seen.most == 2
+    assert len(seen.here) == 1
+    assert logp_N.requires_grad
+
+
 # ---------------------------------------------------------------- the heads of real families
 
 SHAPE = {
@@ -150,15 +198,21 @@ def test_forms_of_families_are_found_and_exact(by_hand, name, options, form):
     ids_N = torch.as_tensor(batch.ids_BT[rows, columns])
     theirs = model(input_ids=torch.as_tensor(batch.ids_BT)).logits[rows, columns - 1]
     logp_N, entropy_N = read_logits(theirs, ids_N, 0.8, False)
-    reading = Reader(model, 0.8, chunk=2).read(batch)
-    assert torch.allclose(reading.tokens.logp_N, logp_N, atol=1e-10)
-    assert torch.allclose(reading.entropy_N, entropy_N, atol=1e-10)
+    found = Reader(model, 0.8, chunk=2).read(batch)
+    assert torch.allclose(found.tokens.logp_N, logp_N, atol=1e-10)
+    assert torch.allclose(found.entropy_N, entropy_N, atol=1e-10)
 
 
-def test_a_head_of_unknown_form_is_left_to_the_model(by_hand):
+def cubed():
+    """A model whose head is none that we know."""
     model = family("qwen3", {})
     head = model.lm_head
     head.forward = lambda hidden_BTD: nn.functional.linear(hidden_BTD, head.weight) ** 3
+    return model
+
+
+def test_a_head_of_unknown_form_is_left_to_the_model(by_hand):
+    model = cubed()
     assert form_of(model) is None
     groups = [by_hand.group([1.0], by_hand.trajectory([-1, -1, 0, 0, -1, 1]))]
     batch = make_batch(groups)
@@ -167,3 +221,23 @@ def test_a_head_of_unknown_form_is_left_to_the_model(by_hand):
     ids_N = torch.as_tensor(batch.ids_BT[0, columns])
     logp_N, _ = read_logits(logits_TV[columns - 1], ids_N, 1.0, False)
     assert torch.allclose(Reader(model, chunk=1).read(batch).tokens.logp_N, logp_N, atol=1e-12)
+
+
+def test_chunks_without_effect_are_said_once(by_hand, capsys):
+    model, known = cubed(), family("qwen3", {})
+    batch = make_batch([by_hand.group([1.0], by_hand.trajectory([-1, -1, 0, 0, -1, 1, 1]))])
+    reading._say_once.cache_clear()
+    for silent in (Reader(model), Reader(model, chunk=7), Reader(known, chunk=2)):
+        silent.read(batch)  # no chunks, no more ids than a chunk, and chunks that work
+    assert capsys.readouterr().err == ""
+    for _ in range(2):
+        Reader(model, chunk=6).read(batch)  # a policy, and its reference
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("logprob_chunk = 6 has no effect: the output head of this "
+                           "Qwen3ForCausalLM, of class Linear,")  # fmt: skip
+    assert "lower microbatch_tokens" in line
+    follower = Reader(model, chunk=5)
+    follower.crew = Crew(1, 2)
+    with pytest.raises(ValueError, match="process group"):  # it reads, and then asks the others
+        follower.logprobs(batch, 100)
+    assert capsys.readouterr().err == ""

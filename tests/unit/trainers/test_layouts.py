@@ -296,7 +296,7 @@ def test_a_trajectory_with_five_folds_computes_its_head_once(by_hand: Any) -> No
 
 
 def test_a_run_learns_the_same_on_every_layout(tmp_path: Any) -> None:
-    make_policy(tmp_path)
+    make_policy(tmp_path, "model.layers=2")
     kept = {}
     for name in ("padded", "shared", "auto"):
         folder = train(run_file(tmp_path, tmp_path / name, f"optim.layout={name}"))

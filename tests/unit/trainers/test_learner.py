@@ -258,6 +258,26 @@ def test_state_continues_bit_equal(by_hand):
         assert torch.equal(a, b)
 
 
+def test_a_resumed_learner_decays_as_it_is_told_now(by_hand):
+    policy = by_hand.tiny()
+    first = TorchLearner(policy, ppo_clip, Optim(lr=1e-2))
+    first.update(batch_of(by_hand, policy))
+    second = TorchLearner(policy, ppo_clip, Optim(weight_decay=0.5, betas=(0.8, 0.9)))
+    second.load(first.state())
+    told = [(group["weight_decay"], group["betas"]) for group in second.optimizer.param_groups]
+    assert told == [(0.5, (0.8, 0.9)), (0.0, (0.8, 0.9))]
+    moments = [learner.state()["optimizer"]["state"][0]["exp_avg"] for learner in (first, second)]
+    assert torch.equal(*moments)
+
+
+def test_the_state_of_other_parameters_is_refused(by_hand):
+    policy = by_hand.tiny()
+    first = TorchLearner(policy, ppo_clip, Optim())
+    next(policy.model.parameters()).requires_grad_(False)
+    with pytest.raises(ValueError, match=r"parameters were trained, and now"):
+        TorchLearner(policy, ppo_clip, Optim()).load(first.state())
+
+
 def test_cloning_drives_the_likelihood_up(by_hand):
     policy = by_hand.tiny()
     batch = replace(batch_of(by_hand, zero="keep"), advantage_BT=np.ones((6, 8)))

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from odd_runs import make_policy, run_file, stopped_and_resumed, weights
+from odd_runs import make_policy, metrics, run_file, stopped_and_resumed, weights
 
 from foldgym.agents.engines.models import load_policy, save_policy
 from foldgym.config import SftRun, parse
 from foldgym.errors import CheckpointError, ConfigError
-from foldgym.records import JsonlReader
 from foldgym.trainers.batch import make_batch
 from foldgym.trainers.checkpoint import latest
 from foldgym.trainers.sft import sft
@@ -25,23 +24,19 @@ LORA = ("lora.rank=4", "optim.lr=3e-2")
 @pytest.fixture(scope="module")
 def here(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("here")
-    make_policy(folder)
+    make_policy(folder, "model.layers=2")
     return folder
 
 
-def rows(folder: Path) -> list[dict]:
-    return list(JsonlReader(folder / "metrics.jsonl"))
-
-
 def test_adapters_learn_and_their_base_stays(tmp_path):
-    make_policy(tmp_path, "model.tie=false")
+    make_policy(tmp_path, "model.layers=2", "model.tie=false")
     saved = load_policy(latest(tmp_path / "sft"))
     saved.model.lm_head.weight.data.mul_(10)  # an untrained head cannot say much, and is frozen
     base = save_policy(tmp_path / "base", saved.model, saved.tokenizer, saved.renderer)
     before = (base / "model.safetensors").read_bytes()
     more = ("train.steps=20", "train.checkpoint_every=0", f"policy.path={base}")
     folder = train(run_file(tmp_path, tmp_path / "run", *LORA, *more))
-    found = rows(folder)
+    found = metrics(folder)
     gained = sum(r["reward"] for r in found[-5:]) - sum(r["reward"] for r in found[:5])
     assert gained > 0.5
     assert max(r["logprob_gap_max"] for r in found) <= 1e-5
@@ -65,7 +60,7 @@ def test_the_reference_is_the_base_without_a_second_model(here, tmp_path):
     job = build(run_file(here, tmp_path / "run", *LORA, *kl), tmp_path / "run")
     assert job.learner.reference is not None
     assert job.learner.reference.model is job.actor.policy.model
-    found = rows(train(run_file(here, tmp_path / "again", *LORA, *kl)))
+    found = metrics(train(run_file(here, tmp_path / "again", *LORA, *kl)))
     assert found[0]["kl"] == pytest.approx(0, abs=1e-9)  # adapters begin without effect
     assert found[-1]["kl"] > 1e-5
 
@@ -87,7 +82,7 @@ def test_the_reference_is_the_base_without_a_second_model(here, tmp_path):
 def test_a_base_that_changed_and_a_rank_that_changed_are_refused(here, tmp_path):
     own = tmp_path / "own"
     own.mkdir()
-    make_policy(own)
+    make_policy(own, "model.layers=2")
     folder = train(run_file(own, tmp_path / "run", *LORA, "train.steps=2"))
     file = folder / "run.toml"
     text = file.read_text()

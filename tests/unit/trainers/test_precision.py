@@ -22,7 +22,7 @@ from foldgym.trainers.losses import ppo_clip
 from foldgym.trainers.masters import Masters
 from foldgym.trainers.optim import Optim
 from foldgym.trainers.reading import Reader
-from foldgym.trainers.train import train
+from foldgym.trainers.train import build, resume, train
 
 PLAIN = Optim(lr=1e-3, warmup=0, clip=1e9)
 
@@ -30,7 +30,7 @@ PLAIN = Optim(lr=1e-3, warmup=0, clip=1e9)
 @pytest.fixture(scope="module")
 def here(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("here")
-    make_policy(folder)
+    make_policy(folder, "model.layers=2")
     return folder
 
 
@@ -90,7 +90,7 @@ def test_bf16_continues_bit_equal_and_only_with_its_masters(by_hand):
         other = by_hand.tiny(7, dtype=torch.bfloat16)
         other.model.load_state_dict(saved, strict=False)
         learner = TorchLearner(other, ppo_clip, PLAIN)
-        learner.load(state)
+        learner.load(copy.deepcopy(state))  # AdamW goes on in the tensors it is given
         learner.update(batch)
         return learner.state()["masters"]
 
@@ -114,6 +114,40 @@ def test_bf16_learns_what_fp32_learns(by_hand):
     wide, narrow = (norms[d]["grad_norm"] for d in (torch.float32, torch.bfloat16))
     assert narrow == pytest.approx(wide, rel=0.05)
     assert narrow != wide
+
+
+def test_an_optimiser_may_move_elsewhere_and_back_between_runs(by_hand):
+    """What an fp32 run kept has no masters, and that of one with offload has."""
+    batch, places = batch_of(by_hand), (False, True, False)
+    stays = by_hand.tiny(dtype=torch.float32)
+    learner = TorchLearner(stays, ppo_clip, PLAIN)
+    moves, state = by_hand.tiny(dtype=torch.float32), None
+    for offload in places:
+        learner.update(batch)
+        saved = by_hand.weights(moves)
+        moves = by_hand.tiny(7, dtype=torch.float32)
+        moves.model.load_state_dict(saved, strict=False)
+        other = TorchLearner(moves, ppo_clip, replace(PLAIN, offload=offload))
+        if state is not None:
+            other.load(state)
+        other.update(batch)
+        state = copy.deepcopy(other.state())
+        for a, b in zip(stays.model.parameters(), moves.model.parameters(), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_a_run_in_bf16_goes_on_in_fp32_from_its_masters_and_not_the_other_way(here, tmp_path):
+    narrow = train(run_file(here, tmp_path / "narrow", "policy.dtype=bfloat16"))
+    masters = load(latest(narrow)).tensors["learner"]["masters"]
+    found = load(latest(narrow))
+    run = run_file(here, tmp_path / "narrow")
+    wide = build(run, narrow, found).actor.policy.model
+    for p, master in zip(wide.parameters(), masters, strict=True):
+        assert p.dtype == torch.float32
+        assert torch.equal(p, master)
+    folder = train(run_file(here, tmp_path / "wide"))
+    with pytest.raises(ConfigError, match=r"policy\.dtype: the checkpoint's run trained in fp32"):
+        resume(folder, overrides=["policy.dtype=bfloat16"])
 
 
 @pytest.mark.parametrize("more", [{}, {"clip": 0.1, "epochs": 2}])

@@ -1,5 +1,7 @@
 """What a run writes: numbers, pictures, rewards with a KL in them."""
 
+from dataclasses import replace
+
 import pytest
 
 from foldgym.config import EnvSection
@@ -7,8 +9,8 @@ from foldgym.errors import DataError, UnknownName
 from foldgym.records import JsonlReader, RecordReader
 from foldgym.trainers.batch import make_batch
 from foldgym.trainers.listener import Listener
-from foldgym.trainers.metrics import RunLog, headline, summary
-from foldgym.trainers.penalty import penalised
+from foldgym.trainers.metrics import RunLog, headline, sampled_ids, summary
+from foldgym.trainers.penalty import kl_per_id, penalised
 from foldgym.trainers.plot import curve
 from foldgym.trainers.wiring import worlds
 from foldgym.types import Group, Request, Reward, Stop
@@ -37,7 +39,23 @@ def test_summary_by_hand(by_hand):
         "episodes": 0.0,
         "failures": 1.0,
     }
+    # a group in which all failed is not among those that are learned from
+    gone = Group(Request("world", 3, 2), (), (), (lost, lost))
+    assert summary([graded], [graded, equal, gone])["failures"] == 3.0
+    assert summary([], [gone])["failures"] == 2.0
     assert headline({"reward": 0.5, "entropy": 1.25, "other": 3}) == "reward 0.5  entropy 1.25"
+
+
+def test_every_sampled_id_is_counted_by_hand(by_hand):
+    """Those of a lineage that is not trained, of rejected groups and of failures too."""
+
+    def said(count, **more):
+        return replace(by_hand.trajectory([-1, 0], **more), counters={"sampled_tokens": count})
+
+    good = Group(Request("world", 1, 2), (said(3), said(4)), (Reward(0, 0),) * 2)
+    bad = Group(Request("world", 2, 1), (), (), (said(5, stop=Stop.ERROR),))
+    assert sampled_ids([good, bad]) == 12
+    assert sampled_ids([]) == 0
 
 
 def test_a_log_is_cut_back_to_its_offsets(by_hand, tmp_path):
@@ -61,7 +79,8 @@ def test_a_log_without_trajectories(by_hand, tmp_path):
     log = RunLog(tmp_path, trajectories=False)
     log.trajectories(1, [by_hand.group([1.0])], kept=True)
     log.close()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["metrics.jsonl", "timings.jsonl"]
+    found = sorted(p.name for p in tmp_path.iterdir())
+    assert found == [".lock", "metrics.jsonl", "timings.jsonl"]
 
 
 def test_kl_in_the_reward_by_hand(by_hand):
@@ -76,6 +95,7 @@ def test_kl_in_the_reward_by_hand(by_hand):
     assert [r.outcome for r in cheaper.rewards] == [-0.5, -0.5]
     assert [r.parts for r in cheaper.rewards] == [{"kl": -1.5}, {"kl": -0.5}]
     assert [r.total for r in group.rewards] == [1.0, 0.0]
+    assert kl_per_id([cheaper], coef=2.0) == pytest.approx(0.25)
 
 
 def test_the_curve_is_a_picture(tmp_path):

@@ -6,28 +6,23 @@ import asyncio
 from pathlib import Path
 
 import numpy as np
+import odd_runs
 import pytest
 import torch
 
 from foldgym.agents.stage import role_of
-from foldgym.config import SftRun, TrainRun, dump, parse
+from foldgym.config import TrainRun, dump, parse
 from foldgym.errors import ConfigError, UserError
 from foldgym.records import JsonlReader, RecordReader
 from foldgym.trainers.advantages.gae import gae
 from foldgym.trainers.advantages.inputs import flat, turn_of_tokens, unflat
 from foldgym.trainers.advantages.spans import marked
 from foldgym.trainers.batch import make_batch
-from foldgym.trainers.sft import sft
 from foldgym.trainers.train import Job, build, collect, train
 from foldgym.types import Group, Message, Request, Reward, Segment, Stop, Task, Trajectory, Turn
 
-ODD = """
+OWN = """
 from foldgym.types import Message
-
-
-def odd(trajectory):
-    ids = [i for s in trajectory.segments for i, k in zip(s.token_ids, s.turn_ids) if k >= 0]
-    return sum(i % 2 for i in ids) / len(ids)
 
 
 class Forewarned:
@@ -41,63 +36,14 @@ class Forewarned:
             main.show(Message("user", warning.text if warning else "nothing"))
         return await stage.converse(main)
 """
-WORLD = 'name = "foldgym/GuessNumber-v0"\n'
 
 
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder of `sft` whose model has seen next to nothing."""
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("policy")
-    text = f"""
-    output = "{folder / "sft"}"
-    [[envs]]
-    {WORLD}
-    [model]
-    hidden = 32
-    layers = 1
-    heads = 2
-    head_dim = 16
-    mlp = 32
-    [tokenizer]
-    vocab_size = 290
-    episodes = 10
-    [sft]
-    steps = 2
-    batch = 2
-    warmup = 0
-    """
-    sft(parse(SftRun, text))
-    (folder / "own.py").write_text(ODD)
-    return folder / "sft"
-
-
-def run_file(policy: Path, output: Path, *overrides: str, scaffold: str = "") -> TrainRun:
-    own = policy.parent / "own.py"
-    text = f"""
-    output = "{output}"
-    [policy]
-    path = "{policy}"
-    [[envs]]
-    {WORLD}
-    [scaffold]
-    use = "{scaffold or f"{own}:Forewarned"}"
-    [rollout]
-    max_tokens = 6
-    max_turns = 3
-    max_parse_errors = 3
-    [reward]
-    terms = [{{name = "odd", use = "{own}:odd"}}]
-    [optim]
-    lr = 1e-2
-    warmup = 0
-    [train]
-    steps = 2
-    groups = 2
-    group_size = 4
-    checkpoint_every = 0
-    """
-    return parse(TrainRun, text, overrides)
+def run_file(here: Path, output: Path, *overrides: str, scaffold: str = "") -> TrainRun:
+    own = output.with_name("own.py")
+    own.write_text(OWN)
+    few = ("train.steps=2", "train.checkpoint_every=0", "optim.warmup=0")
+    use = f"scaffold.use={scaffold or f'{own}:Forewarned'}"
+    return odd_runs.run_file(here, output, use, *few, *overrides)
 
 
 def played(run: TrainRun, folder: Path) -> tuple[Job, list[Group]]:
@@ -117,8 +63,8 @@ def lineages(groups: list[Group]) -> list[str]:
     ]
 
 
-def test_one_grpo_step_trains_every_lineage(policy: Path, tmp_path: Path) -> None:
-    run = run_file(policy, tmp_path / "run", "algorithm.zero=keep")
+def test_one_grpo_step_trains_every_lineage(here: Path, tmp_path: Path) -> None:
+    run = run_file(here, tmp_path / "run", "algorithm.zero=keep")
     job, groups = played(run, tmp_path)
     batch, _ = job.credit.batch(groups, 0)
     roles = np.array(lineages(groups))
@@ -139,8 +85,8 @@ def test_one_grpo_step_trains_every_lineage(policy: Path, tmp_path: Path) -> Non
     assert any(not torch.equal(old, new) for old, new in pairs)
 
 
-def test_a_role_of_weight_zero_is_not_trained(policy: Path, tmp_path: Path) -> None:
-    run = run_file(policy, tmp_path / "run", "scaffold.roles.critic=0", "algorithm.zero=keep")
+def test_a_role_of_weight_zero_is_not_trained(here: Path, tmp_path: Path) -> None:
+    run = run_file(here, tmp_path / "run", "scaffold.roles.critic=0", "algorithm.zero=keep")
     job, groups = played(run, tmp_path)
     batch, _ = job.credit.batch(groups, 0)
     assert set(lineages(groups)) == {"main"}
@@ -152,9 +98,9 @@ def test_a_role_of_weight_zero_is_not_trained(policy: Path, tmp_path: Path) -> N
     assert batch.weight_BT.sum() == pytest.approx(1.0)
 
 
-def test_a_role_of_half_weight_counts_half(policy: Path, tmp_path: Path) -> None:
-    job, groups = played(run_file(policy, tmp_path / "a", "algorithm.zero=keep"), tmp_path)
-    half = run_file(policy, tmp_path / "b", "scaffold.roles.critic=0.5", "algorithm.zero=keep")
+def test_a_role_of_half_weight_counts_half(here: Path, tmp_path: Path) -> None:
+    job, groups = played(run_file(here, tmp_path / "a", "algorithm.zero=keep"), tmp_path)
+    half = run_file(here, tmp_path / "b", "scaffold.roles.critic=0.5", "algorithm.zero=keep")
     other = build(half, tmp_path)
     whole, _ = job.credit.batch(groups, 0)
     batch, _ = other.credit.batch(groups, 0)
@@ -176,12 +122,12 @@ def test_a_role_of_half_weight_counts_half(policy: Path, tmp_path: Path) -> None
     ],
 )
 def test_a_scaffold_in_a_run_file(
-    policy: Path, tmp_path: Path, scaffold: str, options: list[str]
+    here: Path, tmp_path: Path, scaffold: str, options: list[str]
 ) -> None:
     """Played twice: several sessions of an episode block no round, and the runs are equal."""
     options = [*options, "train.steps=1", "train.groups=1"]
     runs = [
-        train(run_file(policy, tmp_path / name, *options, scaffold=scaffold)) for name in ("a", "b")
+        train(run_file(here, tmp_path / name, *options, scaffold=scaffold)) for name in ("a", "b")
     ]
     first, second = ((run / "metrics.jsonl").read_bytes() for run in runs)
     assert first == second
@@ -191,14 +137,14 @@ def test_a_scaffold_in_a_run_file(
     assert len(records) == 4
     assert len({turn.lineage for turn in records[0].trajectory.turns}) > 1
     again = parse(TrainRun, (runs[0] / "run.toml").read_text())
-    assert again.scaffold == run_file(policy, tmp_path / "c", *options, scaffold=scaffold).scaffold
+    assert again.scaffold == run_file(here, tmp_path / "c", *options, scaffold=scaffold).scaffold
 
 
-def test_an_auxiliary_policy_in_a_run_file(policy: Path, tmp_path: Path) -> None:
-    aux = f'aux.path="{policy}"'
+def test_an_auxiliary_policy_in_a_run_file(here: Path, tmp_path: Path) -> None:
+    aux = f"aux.path={here / 'sft'}"
     options = ("scaffold.reflector=aux", "scaffold.trajectory=off", "scaffold.finish=off")
     few = ("train.steps=1", "train.groups=1")
-    run = run_file(policy, tmp_path / "run", *options, aux, *few, scaffold="operator")
+    run = run_file(here, tmp_path / "run", *options, aux, *few, scaffold="operator")
     assert parse(TrainRun, dump(run)) == run
     folder = train(run)
     (record, *_) = RecordReader(folder / "trajectories.jsonl")
@@ -206,11 +152,11 @@ def test_an_auxiliary_policy_in_a_run_file(policy: Path, tmp_path: Path) -> None
     assert spoke == {"operator", "reflector"}
     assert {segment.lineage for segment in record.trajectory.segments} == {"operator"}
     with pytest.raises(ConfigError, match=r"add \[aux\]"):
-        run_file(policy, tmp_path / "x", *options, scaffold="operator")
+        run_file(here, tmp_path / "x", *options, scaffold="operator")
     with pytest.raises(ConfigError, match=r'aux: has no effect: no option of .* is "aux"'):
-        run_file(policy, tmp_path / "x", aux, scaffold="operator")
+        run_file(here, tmp_path / "x", aux, scaffold="operator")
     with pytest.raises(ConfigError, match=r"aux\.renderer: has no effect"):
-        run_file(policy, tmp_path / "x", *options, aux, "aux.renderer=chatml", scaffold="operator")
+        run_file(here, tmp_path / "x", *options, aux, "aux.renderer=chatml", scaffold="operator")
 
 
 @pytest.mark.parametrize(
@@ -228,10 +174,10 @@ def test_an_auxiliary_policy_in_a_run_file(policy: Path, tmp_path: Path) -> None
     ],
 )
 def test_what_cannot_be_meant_is_refused(
-    policy: Path, tmp_path: Path, overrides: list[str], message: str
+    here: Path, tmp_path: Path, overrides: list[str], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        build(run_file(policy, tmp_path / "run", *overrides), tmp_path)
+        build(run_file(here, tmp_path / "run", *overrides), tmp_path)
 
 
 # ---------------------------------------------------------------- turns of several lineages

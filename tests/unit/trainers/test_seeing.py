@@ -34,6 +34,7 @@ from foldgym.trainers.losses import ppo_clip
 from foldgym.trainers.optim import Optim
 from foldgym.trainers.reading import Reader
 from foldgym.trainers.train import resume, train
+from foldgym.trainers.values import ValueHead
 from foldgym.trainers.wiring import Actor, make_actor
 from foldgym.types import Batch, Budget, Group, Message, Picture, Prompt, Request, Sampling, Step
 
@@ -276,3 +277,12 @@ def test_a_run_on_pictures_is_written_down_and_resumed(tmp_path: Path) -> None:
     vllm = parse(TrainRun, text, [f"output={tmp_path}/other", "engine.use=vllm"])
     with pytest.raises(ConfigError, match="sees pictures"):
         train(vllm)
+
+
+def test_a_value_head_reads_a_model_that_sees() -> None:
+    actor = the_actor()
+    batch = the_batch(play(actor, n=2))
+    head = ValueHead(Reader(actor.policy.model, TEMPERATURE))
+    with torch.no_grad():
+        head.layer.bias.fill_(0.25)
+    assert np.array_equal(head.values(batch), np.where(batch.weight_BT != 0, 0.25, 0.0))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from odd_runs import make_policy, run_file, stopped_and_resumed
+from odd_runs import run_file, stopped_and_resumed
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import AutoConfig, AutoModelForCausalLM
 from wandb.proto import wandb_internal_pb2
 
 from foldgym.agents.engines.models import init_model
@@ -21,13 +24,6 @@ from foldgym.trainers.reading import Reader
 from foldgym.trainers.sinks import Watched, open_sinks
 from foldgym.trainers.throughput import Meter, Size, Work
 from foldgym.trainers.train import train
-
-
-@pytest.fixture(scope="module")
-def here(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("here")
-    make_policy(folder)
-    return folder
 
 
 def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -81,6 +77,8 @@ def leveldb_records(data: bytes, at: int) -> Iterator[bytes]:
             place += left
             continue
         size, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
+        if place + 7 + size > len(data):
+            return
         record += data[place + 7 : place + 7 + size]
         place += 7 + size
         if kind in (1, 4):  # whole, or the last part
@@ -88,22 +86,36 @@ def leveldb_records(data: bytes, at: int) -> Iterator[bytes]:
             record = b""
 
 
-def test_wandb_writes_an_offline_run(here, tmp_path, monkeypatch):
+def test_wandb_writes_one_offline_run_with_every_number_also_after_a_resume(
+    here, tmp_path, monkeypatch
+):
     monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
-    folder = train(run_file(here, tmp_path / "run", "train.steps=2", "log.wandb=offline"))
+    folder = stopped_and_resumed(here, tmp_path / "run", 3, "log.wandb=offline")
     (offline,) = (folder / "wandb").glob("offline-run-*")
     (file,) = offline.glob("*.wandb")
 
     logged: list[dict[str, float]] = []
-    for data in leveldb_records(file.read_bytes()[7:], 7):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        if record.WhichOneof("record_type") == "history":
-            items = record.history.item
-            logged.append({i.key or "/".join(i.nested_key): float(i.value_json) for i in items})
+    deadline, kind = time.monotonic() + 60, ""
+    while kind != "exit":  # the service may still be writing when `finish` has returned
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+        logged.clear()
+        for data in leveldb_records(file.read_bytes()[7:], 7):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(data)
+            kind = record.WhichOneof("record_type")
+            if kind == "history":
+                items = record.history.item
+                logged.append({i.key or "/".join(i.nested_key): float(i.value_json) for i in items})
     rows = list(JsonlReader(folder / "metrics.jsonl"))
-    assert [row["reward"] for row in logged] == pytest.approx([row["reward"] for row in rows])
+    times = list(JsonlReader(folder / "timings.jsonl"))
+    assert [row["_step"] for row in logged] == [1, 2, 3, 4]
+    for found, row, seconds in zip(logged, rows, times, strict=True):
+        ours = {k: v for k, v in row.items() if k != "step"}
+        ours |= {f"time/{k}": v for k, v in seconds.items() if k not in ("step", "at")}
+        ours = {k: v for k, v in ours.items() if v is not None}
+        assert {k: v for k, v in found.items() if not k.startswith("_")} == pytest.approx(ours)
 
 
 def test_a_sink_that_fails_is_given_up_and_said(tmp_path, capsys):
@@ -170,6 +182,24 @@ def test_flops_by_hand():
         p.requires_grad_(False)
     frozen = 2 * (2 * body * 5 + 3 * 80 * 2) + 3 * 4 * 8 * 15
     assert Size.of(model).flops(work) == frozen
+    model.get_output_embeddings = lambda: None
+    assert Size.of(model) == Size(body, 0, 0, 0, 8)
+
+
+def test_positions_and_idle_experts_multiply_nothing():
+    shape = {"vocab_size": 10, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ids = {"bos_token_id": 1, "eos_token_id": 2}
+    plain = AutoConfig.for_model("gpt2", **shape, **ids, n_positions=1000)
+    # q, k and v 8*24, o 8*8, two matrices of the MLP 8*32; 8000 entries of positions
+    body = 192 + 64 + 2 * 256
+    assert Size.of(AutoModelForCausalLM.from_config(plain)) == Size(body, 80, body, 80, 8)
+    mixture = AutoConfig.for_model(
+        "qwen3_moe", **shape, num_key_value_heads=1, head_dim=4,
+        moe_intermediate_size=16, num_experts=8, num_experts_per_tok=2,
+    )  # fmt: skip
+    # q 8*8, k and v 8*4, o 8*8, the router 8*8, and two experts of three matrices 8*16
+    body = 64 + 32 + 32 + 64 + 64 + 2 * 3 * 128
+    assert Size.of(AutoModelForCausalLM.from_config(mixture)).body == body
 
 
 def test_work_counts_ids_and_pairs_without_padding(by_hand):
@@ -182,6 +212,13 @@ def test_work_counts_ids_and_pairs_without_padding(by_hand):
     assert reader.work == Work(ids=5, pairs=(1 + 2 + 3) + (1 + 2), scored=3)
     reader.read(batch)
     assert (reader.work.trained_ids, reader.work.trained_pairs) == (5, 9)
+    seen = replace(reader.work)
+    reader.hidden(batch)  # for a value head
+    assert reader.work == replace(seen, ids=seen.ids + 5, pairs=seen.pairs + 9)
+    reader.last_state([1, 2, 3])
+    assert reader.work == replace(seen, ids=seen.ids + 8, pairs=seen.pairs + 9 + 6)
+    reader.read(batch, counts=False)
+    assert reader.work.trained_ids == 5
     shared = Reader(reader.model, layout=layout_of("shared", reader.model))
     shared.logprobs(batch, 10**6)  # nothing reads the last id of a row; the first is in both
     assert shared.work == Work(ids=2, pairs=1 + 2, scored=2)
@@ -190,17 +227,21 @@ def test_work_counts_ids_and_pairs_without_padding(by_hand):
 def test_a_meter_by_hand(by_hand):
     model = by_hand.tiny().model
     work = Work()
-    meter = Meter(model, [work], peak=1e6)
+    meter = Meter(model, lambda: replace(work), peak=1e6)
     work.trained_ids = 100
-    found = meter({"sampled_tokens": 20.0, "episodes": 4.0}, {"rollout": 2.0, "update": 0.5})
+    found = meter(80, {"rollout": 2.0, "update": 0.5})
     assert found["sampled_per_second"] == 40
     assert found["computed_per_second"] == 200
     flops = Size.of(model).flops(Work(trained_ids=100))
     assert found["mfu"] == pytest.approx(flops / 0.5 / 1e6)
     assert 0.05 < found["memory_gib"] < 100  # torch alone takes more than 50 MiB
-    again = meter({}, {"update": 0.5})
+    again = meter(0, {"update": 0.5})
     assert again["computed_per_second"] == 0  # since the last step
-    assert Meter(model, [work])({}, {"update": 1.0})["mfu"] is None  # on a CPU
+    assert "sampled_per_second" not in again
+    two = Meter(model, Work, peak=1e6, devices=2)
+    two._work = lambda: work
+    assert two(0, {"update": 0.5})["mfu"] == pytest.approx(found["mfu"] / 2)
+    assert Meter(model, Work)(0, {"update": 1.0})["mfu"] is None  # on a CPU
 
 
 def test_options_of_the_log(here, tmp_path):

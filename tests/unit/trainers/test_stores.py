@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import odd_runs
 import pytest
+from odd_runs import metrics, stopped, weights
 
 from foldgym.cli.main import main
+from foldgym.config import TrainRun
 from foldgym.errors import CheckpointError, ConfigError, DataError
 from foldgym.memory import Store
 from foldgym.records import RecordReader
@@ -15,11 +18,13 @@ from foldgym.trainers.checkpoint import latest
 from foldgym.trainers.checkpoint import load as load_checkpoint
 from foldgym.trainers.train import resume, train
 from foldgym.types import Snapshot
-from tests.unit.trainers.test_train import Stopped, metrics, policy, run_file, weights
 
-__all__ = ["policy"]  # the fixture
 SUMS = ("memory.use=recursive", "memory.max_tokens=6")
 PAIRS = ("memory.use=cheatsheet_rs", "memory.max_tokens=6", "store.max_items=3")
+
+
+def run_file(here: Path, output: Path, *overrides: str) -> TrainRun:
+    return odd_runs.run_file(here, output, "train.steps=6", *overrides)
 
 
 def reads(folder: Path) -> dict[int, set[str]]:
@@ -31,9 +36,9 @@ def reads(folder: Path) -> dict[int, set[str]]:
     return found
 
 
-def test_all_episodes_of_a_step_read_one_snapshot_and_the_next_step_the_next(policy, tmp_path):
+def test_all_episodes_of_a_step_read_one_snapshot_and_the_next_step_the_next(here, tmp_path):
     """Hazard 15, in a whole run."""
-    folder = train(run_file(policy, tmp_path / "run", *SUMS))
+    folder = train(run_file(here, tmp_path / "run", *SUMS))
     store = Store()
     store.read(folder / "store.json")
     assert [len(seen) for seen in reads(folder).values()] == [1] * 6
@@ -54,24 +59,18 @@ def test_all_episodes_of_a_step_read_one_snapshot_and_the_next_step_the_next(pol
     assert max(row["logprob_gap_max"] for row in rows) <= 1e-5
 
 
-def test_who_fails_writes_nothing_where_the_best_write(policy, tmp_path):
+def test_who_fails_writes_nothing_where_the_best_write(here, tmp_path):
     """Hazard 10: noise never guesses the number, so nothing it believes is kept."""
-    folder = train(run_file(policy, tmp_path / "run", *SUMS, "store.writers=best"))
+    folder = train(run_file(here, tmp_path / "run", *SUMS, "store.writers=best"))
     rows = metrics(folder)
     assert [row["success"] for row in rows] == [0.0] * 6
     assert [row["store/items"] for row in rows] == [0.0] * 6
 
 
 @pytest.mark.parametrize(("at", "more"), [(1, SUMS), (4, PAIRS)])
-def test_a_stopped_run_resumes_bit_equal_with_its_store(policy, tmp_path, at, more):
-    def stop(step: int, steps: int, line: str) -> None:
-        if step == at:
-            raise Stopped
-
-    whole = train(run_file(policy, tmp_path / "whole", *more))
-    with pytest.raises(Stopped):
-        train(run_file(policy, tmp_path / "broken", *more), stop)
-    broken = resume(tmp_path / "broken")
+def test_a_stopped_run_resumes_bit_equal_with_its_store(here, tmp_path, at, more):
+    whole = train(run_file(here, tmp_path / "whole", *more))
+    broken = resume(stopped(run_file(here, tmp_path / "broken", *more), at))
     assert weights(whole) == weights(broken)
     for name in ("metrics.jsonl", "store.json"):
         assert (whole / name).read_bytes() == (broken / name).read_bytes()
@@ -79,12 +78,12 @@ def test_a_stopped_run_resumes_bit_equal_with_its_store(policy, tmp_path, at, mo
     assert metrics(whole)[-1]["store/items"] > 0
 
 
-def test_a_run_may_start_from_what_another_kept_and_leave_it(policy, tmp_path):
-    first = train(run_file(policy, tmp_path / "a", *SUMS, "train.steps=2"))
+def test_a_run_may_start_from_what_another_kept_and_leave_it(here, tmp_path):
+    first = train(run_file(here, tmp_path / "a", *SUMS, "train.steps=2"))
     file = first / "store.json"
     before = file.read_bytes()
     path = f"store.path={json.dumps(str(file))}"
-    second = train(run_file(policy, tmp_path / "b", SUMS[0], SUMS[1], path, "store.frozen=true"))
+    second = train(run_file(here, tmp_path / "b", SUMS[0], SUMS[1], path, "store.frozen=true"))
     store = Store()
     store.read(file)
     assert set().union(*reads(second).values()) == {store.head.address}
@@ -97,8 +96,8 @@ def test_a_run_may_start_from_what_another_kept_and_leave_it(policy, tmp_path):
     assert len(metrics(second)) == 7
 
 
-def test_an_evaluation_takes_the_store_of_the_checkpoint(policy, tmp_path, capsys):
-    folder = train(run_file(policy, tmp_path / "run", *SUMS, "train.keep=0"))
+def test_an_evaluation_takes_the_store_of_the_checkpoint(here, tmp_path, capsys):
+    folder = train(run_file(here, tmp_path / "run", *SUMS, "train.keep=0"))
     lines = tmp_path / "t.jsonl"
     words = ["eval", "--env", "foldgym/GuessNumber-v0", "--episodes", "2", "--max-turns", "2"]
     for where in (folder, folder / "checkpoints" / "step-000002"):
@@ -111,13 +110,13 @@ def test_an_evaluation_takes_the_store_of_the_checkpoint(policy, tmp_path, capsy
     capsys.readouterr()
 
 
-def test_a_store_that_nothing_uses_is_refused_before_anything_is_written(policy, tmp_path):
+def test_a_store_that_nothing_uses_is_refused_before_anything_is_written(here, tmp_path):
     (tmp_path / "mine.py").write_text("from foldgym.memory import FullHistory as Mine")
     use = f"memory.use={json.dumps(str(tmp_path / 'mine.py') + ':Mine')}"
     with pytest.raises(ConfigError, match="store: has no effect: the memory FullHistory"):
-        train(run_file(policy, tmp_path / "run", use, "store.max_items=3"))
+        train(run_file(here, tmp_path / "run", use, "store.max_items=3"))
     with pytest.raises(DataError, match=r"cannot read the store none\.json"):
-        train(run_file(policy, tmp_path / "run", *SUMS, "store.path=none.json"))
+        train(run_file(here, tmp_path / "run", *SUMS, "store.path=none.json"))
     assert not (tmp_path / "run").exists()
     with pytest.raises(CheckpointError):
         latest(tmp_path / "run")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
+import odd_runs
 import pytest
 import torch
+from odd_runs import metrics, stopped, weights
 
 from foldgym.config import SftRun, TrainRun, parse
 from foldgym.errors import CheckpointError, ConfigError, DataError, NotFinite, UnknownName
@@ -17,83 +20,21 @@ from foldgym.trainers.sft import recorded, sft
 from foldgym.trainers.train import build, resume, train
 from foldgym.types import Group, Request, Reward, Segment, Stop, Task, Trajectory
 
-ODD = """
-def odd(trajectory):
-    ids = [i for s in trajectory.segments for i, k in zip(s.token_ids, s.turn_ids) if k >= 0]
-    return sum(i % 2 for i in ids) / len(ids)
-"""
 WORLD = 'name = "foldgym/GuessNumber-v0"\n'
 
 
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory) -> Path:
-    """A run folder of `sft` whose model has seen next to nothing."""
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("policy")
-    text = f"""
-    output = "{folder / "sft"}"
-    [[envs]]
-    {WORLD}
-    [model]
-    hidden = 32
-    layers = 1
-    heads = 2
-    head_dim = 16
-    mlp = 32
-    [tokenizer]
-    vocab_size = 290
-    episodes = 10
-    [sft]
-    steps = 2
-    batch = 2
-    warmup = 0
-    """
-    sft(parse(SftRun, text))
-    (folder / "odd.py").write_text(ODD)
-    return folder / "sft"
+def run_file(here: Path, output: Path, *overrides: str) -> TrainRun:
+    return odd_runs.run_file(here, output, "train.steps=6", *overrides)
 
 
-def run_file(policy: Path, output: Path, *overrides: str) -> TrainRun:
-    text = f"""
-    output = "{output}"
-    [policy]
-    path = "{policy}"
-    [[envs]]
-    {WORLD}
-    [rollout]
-    max_tokens = 6
-    max_turns = 3
-    max_parse_errors = 3
-    [reward]
-    terms = [{{name = "odd", use = "{policy.parent / "odd.py"}:odd"}}]
-    [optim]
-    lr = 1e-2
-    warmup = 2
-    [train]
-    steps = 6
-    groups = 2
-    group_size = 4
-    checkpoint_every = 2
-    """
-    return parse(TrainRun, text, overrides)
-
-
-def weights(folder: Path) -> bytes:
-    return (latest(folder) / "model.safetensors").read_bytes()
-
-
-def metrics(folder: Path) -> list[dict]:
-    return list(JsonlReader(folder / "metrics.jsonl"))
-
-
-def test_a_run_learns_and_writes_down_what_it_did(policy, tmp_path):
-    folder = train(run_file(policy, tmp_path / "run", "train.steps=30", "train.checkpoint_every=0"))
+def test_a_run_learns_and_writes_down_what_it_did(here, tmp_path):
+    folder = train(run_file(here, tmp_path / "run", "train.steps=30", "train.checkpoint_every=0"))
     rows = metrics(folder)
     assert [row["step"] for row in rows] == list(range(1, 31))
     assert sum(row["reward"] for row in rows[-5:]) > sum(row["reward"] for row in rows[:5]) + 0.5
     assert max(row["logprob_gap_max"] for row in rows) <= 1e-5
     assert all(row["episodes"] == 8 for row in rows)
-    assert {"rollout", "update"} <= next(iter(JsonlReader(folder / "timings.jsonl"))).keys()
+    assert {"rollout", "update"} <= metrics(folder, "timings.jsonl")[0].keys()
     records = list(RecordReader(folder / "trajectories.jsonl"))
     assert len(records) == 30 * 8
     assert records[-1].notes["step"] == 30
@@ -102,28 +43,24 @@ def test_a_run_learns_and_writes_down_what_it_did(policy, tmp_path):
     assert parse(TrainRun, (folder / "run.toml").read_text()).train.steps == 30
 
 
-def test_sampler_and_learner_agree_across_folds(policy, tmp_path):
+def test_sampler_and_learner_agree_across_folds(here, tmp_path):
     """Every turn is folded into notes that the policy writes and is trained on."""
     folding = ("memory.use=summarise", 'memory.trigger="turns"', "memory.every=1")
-    run = run_file(policy, tmp_path / "run", "train.steps=3", "memory.max_tokens=6", *folding)
+    run = run_file(here, tmp_path / "run", "train.steps=3", "memory.max_tokens=6", *folding)
     rows = metrics(train(run))
     assert min(row["segments"] for row in rows) >= 2
     assert max(row["logprob_gap_max"] for row in rows) <= 1e-5
     assert min(row["tokens"] for row in rows) > 8 * 6
 
 
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(policy, tmp_path):
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(here, tmp_path):
     runs = [
-        train(run_file(policy, tmp_path / name, f"seed={seed}", "train.steps=2"))
+        train(run_file(here, tmp_path / name, f"seed={seed}", "train.steps=2"))
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     ]
     a, b, c = ((r / "metrics.jsonl").read_bytes() for r in runs)
     assert a == b != c
     assert weights(runs[0]) == weights(runs[1]) != weights(runs[2])
-
-
-class Stopped(Exception):
-    """Stands in for whatever ends a process."""
 
 
 @pytest.mark.parametrize("at", [1, 3, 4])
@@ -134,17 +71,12 @@ class Stopped(Exception):
         ("optim.epochs=2", "optim.minibatches=2", 'optim.schedule="cosine"', "algorithm.zero=keep"),
     ],
 )
-def test_a_stopped_run_resumes_bit_equal(policy, tmp_path, at, more):
-    def stop(step: int, steps: int, line: str) -> None:
-        if step == at:
-            raise Stopped
-
-    whole = train(run_file(policy, tmp_path / "whole", *more))
-    with pytest.raises(Stopped):
-        train(run_file(policy, tmp_path / "broken", *more), stop)
-    with (tmp_path / "broken" / "trajectories.jsonl").open("ab") as file:
+def test_a_stopped_run_resumes_bit_equal(here, tmp_path, at, more):
+    whole = train(run_file(here, tmp_path / "whole", *more))
+    broken = stopped(run_file(here, tmp_path / "broken", *more), at)
+    with (broken / "trajectories.jsonl").open("ab") as file:
         file.write(b'{"schema": 1, "id": "torn')
-    broken = resume(tmp_path / "broken")
+    resume(broken)
     assert (whole / "metrics.jsonl").read_bytes() == (broken / "metrics.jsonl").read_bytes()
     assert weights(whole) == weights(broken)
     a, b = ([r.trajectory for r in RecordReader(f / "trajectories.jsonl")] for f in (whole, broken))
@@ -152,41 +84,37 @@ def test_a_stopped_run_resumes_bit_equal(policy, tmp_path, at, more):
     assert json.loads((latest(broken) / "state.json").read_text())["version"] == 6
 
 
-def test_a_run_without_a_checkpoint_yet_starts_again(policy, tmp_path):
-    def stop(step: int, steps: int, line: str) -> None:
-        raise Stopped
-
+def test_a_run_without_a_checkpoint_yet_starts_again(here, tmp_path):
     options = ("train.checkpoint_every=0", "train.steps=2")
-    whole = train(run_file(policy, tmp_path / "whole", *options))
-    with pytest.raises(Stopped):
-        train(run_file(policy, tmp_path / "broken", *options), stop)
-    assert weights(resume(tmp_path / "broken")) == weights(whole)
+    whole = train(run_file(here, tmp_path / "whole", *options))
+    broken = stopped(run_file(here, tmp_path / "broken", *options), 1)
+    assert weights(resume(broken)) == weights(whole)
 
 
-def test_a_resumed_run_can_be_made_longer(policy, tmp_path):
-    long = train(run_file(policy, tmp_path / "long"))
-    train(run_file(policy, tmp_path / "short", "train.steps=4"))
+def test_a_resumed_run_can_be_made_longer(here, tmp_path):
+    long = train(run_file(here, tmp_path / "long"))
+    train(run_file(here, tmp_path / "short", "train.steps=4"))
     longer = resume(tmp_path / "short", overrides=["train.steps=6"])
     assert weights(longer) == weights(long)
     assert parse(TrainRun, (longer / "run.toml").read_text()).train.steps == 6
 
 
-def test_a_finished_run_stays_as_it_is(policy, tmp_path):
-    folder = train(run_file(policy, tmp_path / "run", "train.steps=2"))
+def test_a_finished_run_stays_as_it_is(here, tmp_path):
+    folder = train(run_file(here, tmp_path / "run", "train.steps=2"))
     before = (folder / "metrics.jsonl").read_bytes()
     resume(folder)
     assert (folder / "metrics.jsonl").read_bytes() == before
 
 
-def test_a_folder_with_a_run_is_not_overwritten(policy, tmp_path):
-    run = run_file(policy, tmp_path / "run", "train.steps=1", "train.checkpoint_every=1")
+def test_a_folder_with_a_run_is_not_overwritten(here, tmp_path):
+    run = run_file(here, tmp_path / "run", "train.steps=1", "train.checkpoint_every=1")
     train(run)
     with pytest.raises(ConfigError, match=r"already holds a run; continue it with --resume"):
         train(run)
 
 
-def test_a_damaged_checkpoint_is_named_and_nothing_is_lost(policy, tmp_path):
-    folder = train(run_file(policy, tmp_path / "run", "train.steps=2"))
+def test_a_damaged_checkpoint_is_named_and_nothing_is_lost(here, tmp_path):
+    folder = train(run_file(here, tmp_path / "run", "train.steps=2"))
     before = (folder / "metrics.jsonl").read_bytes()
     (latest(folder) / "model.safetensors").write_bytes(b"torn")
     with pytest.raises(CheckpointError, match=r"model.safetensors is damaged"):
@@ -209,20 +137,20 @@ def test_a_damaged_checkpoint_is_named_and_nothing_is_lost(policy, tmp_path):
     ],
 )
 def test_a_wrong_part_is_refused_before_anything_is_written(
-    policy, tmp_path, override, error, message
+    here, tmp_path, override, error, message
 ):
     with pytest.raises(error, match=message):
-        train(run_file(policy, tmp_path / "run", override))
+        train(run_file(here, tmp_path / "run", override))
     assert not (tmp_path / "run").exists()
 
 
-def test_kl_in_the_reward_and_in_the_loss(policy, tmp_path):
-    """k1 becomes a part of the reward; k2 a metric. Both are 0 until the policy has moved."""
+def test_kl_in_the_reward_and_in_the_loss(here, tmp_path):
+    """k1 becomes a part of the reward, k2 of the loss. Both are 0 until the policy has moved."""
     k1, k2 = (
         metrics(
             train(
                 run_file(
-                    policy,
+                    here,
                     tmp_path / use,
                     "train.steps=3",
                     f"algorithm.kl.use={use}",
@@ -234,26 +162,56 @@ def test_kl_in_the_reward_and_in_the_loss(policy, tmp_path):
     )
     assert k2[0]["kl"] == pytest.approx(0, abs=1e-10)
     assert k2[2]["kl"] > 1e-6
-    assert "kl" not in k1[0]
+    assert k1[0]["kl"] == pytest.approx(0, abs=1e-6)  # the sampler's log-probs, by another pass
+    assert abs(k1[2]["kl"]) > 1e-5
 
 
-def test_evaluation_is_part_of_the_metrics(policy, tmp_path):
+def test_evaluation_is_part_of_the_metrics(here, tmp_path):
     options = ("train.steps=3", "train.eval_every=2", "train.eval_episodes=2")
-    rows = metrics(train(run_file(policy, tmp_path / "run", *options)))
+    rows = metrics(train(run_file(here, tmp_path / "run", *options)))
     name = "eval/foldgym/GuessNumber-v0/success"
     assert [name in row for row in rows] == [False, True, True]
 
 
-def test_dynamic_sampling_reports_an_impossible_task_set(policy, tmp_path):
-    run = run_file(policy, tmp_path / "run", "sampler.use=dapo", "sampler.max_rounds=2")
+def test_dynamic_sampling_reports_an_impossible_task_set(here, tmp_path):
+    run = run_file(here, tmp_path / "run", "sampler.use=dapo", "sampler.max_rounds=2")
     with pytest.raises(ConfigError, match=r"step 1 still lacks 2 .*4 x all have score 0"):
         train(run)
     kept = [r.notes["kept"] for r in RecordReader(tmp_path / "run" / "trajectories.jsonl")]
     assert kept == [False] * 16
 
 
-def test_weights_that_are_not_finite_stop_the_run(policy, tmp_path):
-    run = run_file(policy, tmp_path / "run")
+SHAKY = """
+from foldgym.envs.games import GuessNumber
+
+class Shaky(GuessNumber):
+    def setup(self, rng):
+        if rng.random() < 0.5:
+            raise ValueError("no number today")
+        return super().setup(rng)
+"""
+
+
+def test_failures_of_groups_that_were_played_again_are_counted(here, tmp_path):
+    """All members of a group meet the same task, so either all of them fail or none."""
+    (tmp_path / "shaky.py").write_text(SHAKY)
+    world = f'envs=[{{name="{tmp_path / "shaky.py"}:Shaky"}}]'
+    folder = train(run_file(here, tmp_path / "run", world, "rollout.retries=0"))
+    failed, sampled = Counter[int](), Counter[int]()
+    for record in RecordReader(folder / "trajectories.jsonl"):
+        failed[record.notes["step"]] += record.trajectory.failed
+        sampled[record.notes["step"]] += record.trajectory.counters.get("sampled_tokens", 0)
+    assert failed.total() > 0
+    rows = metrics(folder)
+    assert [row["failures"] for row in rows] == [failed[row["step"]] for row in rows]
+    assert all(row["episodes"] == 8 for row in rows)
+    for row in JsonlReader(folder / "timings.jsonl"):
+        speed = sampled[row["step"]] / row["rollout"]
+        assert row["sampled_per_second"] == pytest.approx(speed)
+
+
+def test_weights_that_are_not_finite_stop_the_run(here, tmp_path):
+    run = run_file(here, tmp_path / "run")
     job = build(run, tmp_path / "run")
     try:
         with torch.no_grad():
@@ -274,11 +232,11 @@ def test_weights_that_are_not_finite_stop_the_run(policy, tmp_path):
 # ---------------------------------------------------------------- cloning
 
 
-def test_cloning_learns_what_the_expert_says(policy, tmp_path):
+def test_cloning_learns_what_the_expert_says(here, tmp_path):
     text = f"""
     output = "{tmp_path / "more"}"
     [policy]
-    path = "{policy}"
+    path = "{here / "sft"}"
     [[envs]]
     {WORLD}
     [sft]
@@ -295,8 +253,8 @@ def test_cloning_learns_what_the_expert_says(policy, tmp_path):
     assert rows[-1]["demonstrated"] == 1.0
 
 
-def test_recorded_trajectories_are_chosen_by_reward_and_shuffled_each_lap(policy, tmp_path):
-    folder = train(run_file(policy, tmp_path / "run", "train.steps=1", "train.checkpoint_every=0"))
+def test_recorded_trajectories_are_chosen_by_reward_and_shuffled_each_lap(here, tmp_path):
+    folder = train(run_file(here, tmp_path / "run", "train.steps=1", "train.checkpoint_every=0"))
     path = folder / "trajectories.jsonl"
     rewards = sorted(r.reward.total for r in RecordReader(path))
     show = recorded(path, 4, seed=0, least=rewards[4])
@@ -317,8 +275,8 @@ def test_recorded_ids_do_not_go_into_a_new_vocabulary(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_recorded_trajectories_are_cloned(policy, tmp_path):
-    folder = train(run_file(policy, tmp_path / "run", "train.steps=1", "train.checkpoint_every=1"))
+def test_recorded_trajectories_are_cloned(here, tmp_path):
+    folder = train(run_file(here, tmp_path / "run", "train.steps=1", "train.checkpoint_every=1"))
     text = f"""
     output = "{tmp_path / "clone"}"
     [policy]
@@ -338,21 +296,21 @@ def test_recorded_trajectories_are_cloned(policy, tmp_path):
     assert nll[-1] < nll[0] - 1
 
 
-def test_a_reward_may_look_at_the_step_and_at_the_whole_group(policy, tmp_path):
+def test_a_reward_may_look_at_the_step_and_at_the_whole_group(here, tmp_path):
     source = tmp_path / "mine.py"
     source.write_text("def late(trajectory, step):\n    return float(step)\n")
     terms = f'reward.terms=[{{name = "late", use = "{source}:late"}}]'
-    train(run_file(policy, tmp_path / "run", terms, "train.steps=3"))
+    train(run_file(here, tmp_path / "run", terms, "train.steps=3"))
     assert [row["reward"] for row in metrics(tmp_path / "run")] == [0.0, 1.0, 2.0]
 
 
-def test_episodes_left_out_of_the_loss_stay_in_the_statistics(policy, tmp_path):
+def test_episodes_left_out_of_the_loss_stay_in_the_statistics(here, tmp_path):
     """Every episode of this policy is cut off by a limit, so nothing is left to train."""
-    run = run_file(policy, tmp_path / "run", 'algorithm.without=["truncated"]', "train.steps=2")
+    run = run_file(here, tmp_path / "run", 'algorithm.without=["truncated"]', "train.steps=2")
     train(run)
     rows = metrics(tmp_path / "run")
     assert [row["skipped_updates"] for row in rows] == [1.0, 2.0]
     assert all(row["reward"] > 0 for row in rows)
     with pytest.raises(UnknownName, match="did you mean 'truncated'"):
-        train(run_file(policy, tmp_path / "wrong", 'algorithm.without=["truncate"]'))
+        train(run_file(here, tmp_path / "wrong", 'algorithm.without=["truncate"]'))
     assert not (tmp_path / "wrong").exists()

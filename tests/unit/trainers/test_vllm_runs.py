@@ -30,9 +30,9 @@ from foldgym.cli.main import main
 from foldgym.config import PolicySection
 from foldgym.records import JsonlReader, RecordReader
 from foldgym.trainers.wiring import Actor, load_actor
-from foldgym.types import Completion, Finish, Prompt, Sampling
+from foldgym.types import Completion, Finish, Prompt, Sampling, Trajectory
 
-pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 WORLD = "foldgym/GuessNumber-v0"
 HEAT = 0.7
 RUN = """
@@ -59,6 +59,7 @@ checkpoint_every = 0
 eval_every = 3
 eval_episodes = 2
 """
+LONG = 1500
 ODD = '''
 def odd(trajectory):
     """The share of odd ids."""
@@ -80,7 +81,7 @@ def policy(tmp_path_factory) -> Path:
         heads=2,
         head_dim=32,
         mlp=96,
-        max_positions=512,
+        max_positions=2048,
         seed=3,
     )
     (folder / "odd.py").write_text(ODD)
@@ -88,18 +89,24 @@ def policy(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(policy: Path, tmp_path_factory) -> Generator[str]:
-    """The address of a server, for engines that attach to one."""
+def started(policy: Path, tmp_path_factory) -> Generator[tuple[Actor, VllmEngine, asyncio.Runner]]:
+    """A server, and the engine that started it, with the loop that it lives in."""
     folder = tmp_path_factory.mktemp("server")
     with alone():
-        _, engine = engine_of(policy, folder)
-        assert engine.server is not None
+        actor, engine = engine_of(policy, folder, transfer="gloo")
         with asyncio.Runner() as runner:
             runner.run(engine.start())
             try:
-                yield engine.server.url
+                yield actor, engine, runner
             finally:
                 runner.run(engine.stop())
+
+
+@pytest.fixture(scope="module")
+def server(started: tuple[Actor, VllmEngine, asyncio.Runner]) -> str:
+    """Its address, for engines that attach to it and push through files."""
+    assert started[1].server is not None
+    return started[1].server.url
 
 
 @contextmanager
@@ -112,7 +119,9 @@ def alone() -> Generator[None]:
 
 def engine_of(policy: Path, folder: Path, **options: Any) -> tuple[Actor, VllmEngine]:
     actor = load_actor(PolicySection(path=str(policy)))
-    trainee = Trainee(actor.policy, actor.renderer, actor.write, folder / "engine", HEAT)
+    trainee = Trainee(
+        actor.policy, actor.renderer, actor.write, folder / "engine", HEAT, tensors=actor.tensors
+    )
     engine = vllm(trainee, **options)
     assert isinstance(engine, VllmEngine)
     return actor, engine
@@ -139,10 +148,49 @@ def test_a_run_pushes_its_weights_every_step(policy, server, tmp_path):
     assert max(row["push_gap_max"] for row in rows) < 1e-4
     assert max(row["logprob_gap_max"] for row in rows) < 1e-4
     assert f"eval/{WORLD}/success" in rows[-1]
-    played = [record.trajectory for record in RecordReader(tmp_path / "run" / "trajectories.jsonl")]
+    played = played_in(tmp_path / "run" / "trajectories.jsonl")
     found = [{v for s in t.segments for v in s.versions if v >= 0} for t in played]
     assert found == [{step} for step in range(3) for _ in range(8)]
     assert not any(trajectory.failed for trajectory in played)
+
+
+def test_an_evaluation_has_the_ids_of_the_policy_and_its_log_probs(
+    policy, server, tmp_path, capsys
+):
+    """Of two checkpoints by turns, on one server: each is played with its own weights."""
+    actor = load_actor(PolicySection(path=str(policy)))
+    shake(actor, 8)
+    actor.write(tmp_path / "other")
+    play = ["--env", WORLD, "--episodes", "4", "--max-tokens", "12", "--max-turns", "3"]
+    hired = ["--engine", "vllm", f"url={server}"]
+    said: list[list[tuple[int, ...]]] = []
+    for path in (policy, tmp_path / "other"):
+        words = ["eval", "--policy", str(path), *play, "--temperature", "0", "--trajectories"]
+        for file, more in (("torch", ()), ("vllm", hired)):
+            assert main([*words, str(tmp_path / file), *more]) == 0
+            said.append([s.token_ids for t in played_in(tmp_path / file) for s in t.segments])
+    assert said[0] == said[1] != said[2] == said[3]
+    capsys.readouterr()
+    heat = ["--temperature", "0.7", "--trajectories", str(tmp_path / "hot"), "--json"]
+    assert main(["eval", "--policy", str(tmp_path / "other"), *play, *heat, *hired]) == 0
+    found = json.loads(capsys.readouterr().out)["engine"]
+    assert (found["use"], found["engine_restarts"]) == ("vllm", 0.0)
+    assert found["push_gap_max"] < 1e-4
+    for segment in [s for t in played_in(tmp_path / "hot") for s in t.segments]:
+        ids, theirs = segment.token_ids, segment.logprobs
+        [own] = actor.policy.score([(ids[:1], ids[1:])], HEAT)
+        gaps = [
+            abs(a - b)
+            for a, b, k in zip(own, theirs[1:], segment.turn_ids[1:], strict=True)
+            if k >= 0
+        ]
+        assert gaps
+        assert max(gaps) < 1e-4
+
+
+def played_in(file: Path) -> list[Trajectory]:
+    """The trajectories of a file."""
+    return [record.trajectory for record in RecordReader(file)]
 
 
 async def talk(engine: VllmEngine, seed: int, prompt: Prompt, sampling: Sampling) -> Completion:
@@ -155,24 +203,31 @@ async def talk(engine: VllmEngine, seed: int, prompt: Prompt, sampling: Sampling
 
 def test_ids_are_those_of_the_weights_that_their_versions_name(policy, server, tmp_path):
     actor, engine = engine_of(policy, tmp_path, url=server)
+    with torch.no_grad():  # nobody stops: on a busy machine an update takes long to get through
+        table = actor.policy.model.get_input_embeddings().weight
+        table += 0.1
+        table[list(actor.renderer.stop_ids)] -= 0.2
     models = [actor.policy]
 
     async def live() -> list[Completion]:
+        said: list[Completion] = []
         await engine.start()
         try:
-            prompts = [Prompt((9, 10, 11 + n)) for n in range(16)]
-            talks = [
-                asyncio.create_task(talk(engine, n, prompt, Sampling(HEAT, 300)))
-                for n, prompt in enumerate(prompts)
-            ]
-            for seed in range(1, 13):  # until some completion was interrupted after its first id
-                await asyncio.sleep(0.1 * seed)
-                if all(each.done() for each in talks):
-                    break
-                models.insert(-1, copy_of(actor, tmp_path / str(seed)))
-                shake(actor, seed)
-                await engine.publish()
-            return await asyncio.gather(*talks)
+            while not any(each.versions for each in said) and len(models) < 25:
+                prompts = [Prompt((9, 10, 11 + n)) for n in range(4)]
+                talks = [
+                    asyncio.create_task(talk(engine, n, prompt, Sampling(HEAT, LONG)))
+                    for n, prompt in enumerate(prompts)
+                ]
+                for seed in range(5):
+                    await asyncio.sleep(0.1 + 0.1 * seed)
+                    if all(each.done() for each in talks):
+                        break
+                    models.insert(-1, copy_of(actor, tmp_path / str(len(models))))
+                    shake(actor, len(models))
+                    await engine.publish()
+                said = await asyncio.gather(*talks)
+            return said
         finally:
             await engine.stop()
 
@@ -180,7 +235,7 @@ def test_ids_are_those_of_the_weights_that_their_versions_name(policy, server, t
     assert any(each.versions for each in said)
     gaps: list[float] = []
     for n, each in enumerate(said):
-        assert len(each.ids) == 300 or each.ids[-1] in actor.renderer.stop_ids
+        assert len(each.ids) == LONG or each.ids[-1] in actor.renderer.stop_ids
         versions = each.versions or (each.version,) * len(each.ids)
         for version in set(versions):
             [own] = models[version].score([((9, 10, 11 + n), each.ids)], HEAT)
@@ -230,6 +285,35 @@ def test_stops_seeds_and_greedy_after_a_rest(policy, server, tmp_path):
     asyncio.run(live())
 
 
+def test_weights_are_sent_without_files(started):
+    """Into the middle of completions, and the whole model: no file changes."""
+    actor, engine, runner = started
+    files = vllm_resident_play.stamps(engine.trainee.folder)
+
+    async def live() -> list[tuple[int, Completion]]:
+        said: list[tuple[int, Completion]] = []
+        for seed in (11, 12):
+            talks = [
+                asyncio.create_task(talk(engine, n, Prompt((9, 10, 11)), Sampling(HEAT, 200)))
+                for n in range(4)
+            ]
+            await asyncio.sleep(0.2)
+            shake(actor, seed)
+            assert (await engine.publish())["push_gap_max"] < 1e-4
+            await asyncio.gather(*talks)
+            new = await talk(engine, seed, Prompt((9, 10, 11)), Sampling(HEAT, 30))
+            [own] = actor.policy.score([((9, 10, 11), new.ids)], HEAT)
+            gaps = [abs(a - b) for a, b in zip(own, new.logprobs, strict=True)]
+            assert max(gaps) < 1e-4
+            said.append((actor.policy.version, new))
+        return said
+
+    said = runner.run(live())
+    assert [new.version for _, new in said] == [version for version, _ in said]
+    assert engine.restarts == 0
+    assert vllm_resident_play.stamps(engine.trainee.folder) == files
+
+
 def test_vllm_in_the_process_of_the_policy_itself(policy, tmp_path):
     """One GPU in turn; here a CPU, in the interpreter that has vLLM."""
     root = Path(__file__).parents[3]
@@ -246,3 +330,5 @@ def test_vllm_in_the_process_of_the_policy_itself(policy, tmp_path):
     assert found["push_gap"] < 1e-4
     assert found["mixed"] > 0
     assert (found["same"], found["version"]) == (True, 2)
+    assert found["silent"], "weights in memory were written to files"
+    assert "RuntimeError: out of memory; vLLM cannot be started again" in found["down"]
