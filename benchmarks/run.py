@@ -23,7 +23,8 @@ from foldgym.console import note, table
 HERE = Path(__file__).parent
 SUITES = (
     *("envs", "rollout", "engine", "memory", "gains", "install", "estimators", "credit"),
-    *("household", "search", "shop", "sandboxes", "miniwob", "asynchronous", "packing", "drift"),
+    *("household", "search", "shop", "sandboxes", "miniwob", "asynchronous", "overlap"),
+    *("packing", "drift"),
     "trl",
 )
 

@@ -88,7 +88,7 @@ def updates(model: Any, rows: int, length: int, rounds: int) -> Found:
     taken: list[Found] = []
     for _ in range(rounds + 1):
         seconds = clocked(lambda: learner.update(batch), model.device)
-        taken.append({"seconds": seconds, **meter({}, {"update": seconds})})
+        taken.append({"seconds": seconds, **meter(0, {"update": seconds})})
     best = min(taken[1:], key=lambda each: each["seconds"])
     return {
         "seconds": best["seconds"],

@@ -27,11 +27,11 @@ output = "{here}/clone"
 [[envs]]
 name = "foldgym/GuessNumber-v0"
 [model]
-hidden = 32
-layers = 1
-heads = 2
-head_dim = 16
-mlp = 32
+hidden = {hidden}
+layers = {layers}
+heads = {heads}
+head_dim = {head}
+mlp = {mlp}
 [tokenizer]
 vocab_size = 290
 episodes = 20
@@ -40,6 +40,7 @@ steps = 2
 batch = 2
 warmup = 0
 """
+TINY = {"hidden": 32, "layers": 1, "heads": 2, "head": 16, "mlp": 32}
 TRAIN = """
 output = "{here}/{name}"
 [policy]
@@ -155,7 +156,7 @@ def run(small: bool = False) -> dict[str, Any]:
     }
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
-        sft(parse(SftRun, CLONE.format(here=here)))
+        sft(parse(SftRun, CLONE.format(here=here, **TINY)))
         for latency in LATENCIES[:1] if small else LATENCIES:
             table: dict[str, Any] = {}
             for number, (mode, words) in enumerate(MODES.items()):

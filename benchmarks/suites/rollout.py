@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import threading
 import time
@@ -13,6 +12,7 @@ import foldgym
 from foldgym.agents.engines.scripted import FunctionPolicy
 from foldgym.agents.renderers import CompactRenderer
 from foldgym.agents.rollout import Rollout, rollout
+from foldgym.agents.tasks import run_to_end
 from foldgym.envs.base import Env
 from foldgym.envs.worker import open_worker
 from foldgym.memory import FullHistory
@@ -54,7 +54,7 @@ def play(n: int, make: Callable[[int], Env], budget: float) -> tuple[float, Grou
     how = Rollout(CompactRenderer(ByteTokenizer()), FullHistory, retries=0)
     policy = FunctionPolicy(lambda prompt, rng: "wait")
     started = time.perf_counter()
-    (group,) = asyncio.run(
+    (group,) = run_to_end(
         rollout([Request("slow", 0, n)], open_env, policy, how, 0, lambda t: Reward(1.0, 1.0))
     )
     return time.perf_counter() - started, group

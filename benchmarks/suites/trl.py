@@ -1,6 +1,6 @@
 """Beside TRL's GRPOTrainer with `environment_factory`: latency, trouble, a step, learning.
 
-    python -m benchmarks.suites.trl            # all of it, some 20 minutes on a quiet machine
+    python -m benchmarks.suites.trl            # all of it, some ten minutes on a quiet machine
     python -m benchmarks.suites.trl --quick    # small numbers, to see that it runs
 
 Both run on the same machine in alternation, so what else is at work hits both; only ratios within a
@@ -17,7 +17,7 @@ B5  see `suites.trl_learning`.
 
 from __future__ import annotations
 
-import asyncio
+import gc
 import json
 import os
 import statistics
@@ -133,6 +133,7 @@ def our_rollout(
     from foldgym.agents.engines.scripted import FunctionPolicy
     from foldgym.agents.renderers import ChatMLRenderer
     from foldgym.agents.rollout import Rollout, rollout
+    from foldgym.agents.tasks import run_to_end
     from foldgym.envs.worker import open_worker
     from foldgym.memory import FullHistory
     from foldgym.rewards import make_rubric
@@ -155,7 +156,7 @@ def our_rollout(
     how = Rollout(ChatMLRenderer(ByteTokenizer()), FullHistory, budget=Budget(4096, 64), retries=0)
     request, policy, rubric = Request("waits", 0, n), FunctionPolicy(speak), make_rubric()
     started = time.perf_counter()
-    groups = asyncio.run(rollout([request], open_env, policy, how, 0, rubric.score))
+    groups = run_to_end(rollout([request], open_env, policy, how, 0, rubric.score))
     make_batch(groups, grpo(groups))
     return time.perf_counter() - started, groups[0]
 
@@ -164,29 +165,57 @@ def latencies(folder: str, cases: list[tuple[int, float, int]]) -> Found:
     """Seconds by N and latency: (N, latency, repeats), both systems in alternation."""
     found: Found = {}
     for n, latency, repeats in cases:
-        TrlWaits.latency = latency
-        trainer = scripted_trainer(folder, n, TrlWaits)
-        TrlWaits.latency = 0.0
-        trl_rollout(trainer, n)  # warm-up: templates are compiled, instances made
+        trainer = waiting_trainer(folder, n, latency)
         our_rollout(n, 0.0)
-        TrlWaits.latency = latency
+        settle()
         mine, theirs = list[float](), list[float]()
         for _ in range(repeats):
             mine.append(our_rollout(n, latency)[0])
-            theirs.append(trl_rollout(trainer, n)[0])
-            assert all(each._calls == TURNS for each in trainer.environments)
-        ideal = (TURNS + 1) * latency
-        row: Found = {
-            "ideal_seconds": ideal,
-            "foldgym_seconds": spread(mine),
-            "trl_seconds": spread(theirs),
-            "trl_over_foldgym": spread([t / m for t, m in zip(theirs, mine, strict=True)]),
-        }
-        if latency:
-            row["foldgym_of_ideal"] = round(statistics.median(mine) / ideal, 3)
-            row["trl_of_ideal"] = round(statistics.median(theirs) / ideal, 2)
-        found[f"N={n}, {latency:g} s"] = row
+            theirs.append(their_wait(trainer, n))
+        found[case(n, latency)] = side_by_side(latency, mine, theirs)
     return found
+
+
+def waiting_trainer(folder: str, n: int, latency: float) -> Any:
+    """A scripted trainer, warm: its templates are compiled, its environments made."""
+    TrlWaits.latency = latency
+    trainer = scripted_trainer(folder, n, TrlWaits)
+    TrlWaits.latency = 0.0
+    trl_rollout(trainer, n)
+    TrlWaits.latency = latency
+    return trainer
+
+
+def their_wait(trainer: Any, n: int) -> float:
+    """Seconds of one generation; every call must have been made."""
+    seconds = trl_rollout(trainer, n)[0]
+    assert all(each._calls == TURNS for each in trainer.environments)
+    return seconds
+
+
+def settle() -> None:
+    """What was imported is looked at by no collection of garbage from now on, in either system."""
+    gc.collect()
+    gc.freeze()
+
+
+def case(n: int, latency: float) -> str:
+    return f"N={n}, {latency:g} s"
+
+
+def side_by_side(latency: float, mine: list[float], theirs: list[float]) -> Found:
+    """The seconds of both, and what they are of the ideal."""
+    ideal = (TURNS + 1) * latency
+    row: Found = {
+        "ideal_seconds": ideal,
+        "foldgym_seconds": spread(mine),
+        "trl_seconds": spread(theirs),
+        "trl_over_foldgym": round(statistics.median(theirs) / statistics.median(mine), 2),
+    }
+    if latency:
+        row["foldgym_of_ideal"] = round(statistics.median(mine) / ideal, 3)
+        row["trl_of_ideal"] = round(statistics.median(theirs) / ideal, 2)
+    return row
 
 
 def spread(values: list[float]) -> Found:
@@ -361,31 +390,40 @@ def run(quick: bool = False) -> Found:
     os.environ.update(environment())
     with tempfile.TemporaryDirectory() as where:
         folder = folder_of(Path(where))
-        # the longest waits cost nothing, so they pass while the rest is measured
-        long = [(4, 0.1, 1)] if quick else [(16, 1.0, 1), (64, 1.0, 1)]
         short = (
-            [(16, 0.0, 3)] if quick else [(16, 0.0, 5), (64, 0.0, 5), (16, 0.1, 3), (64, 0.1, 2)]
+            [(16, 0.0, 3)] if quick else [(16, 0.0, 9), (64, 0.0, 9), (16, 0.1, 5), (64, 0.1, 3)]
         )
+        long = [(4, 0.1)] if quick else [(16, 1.0), (64, 1.0)]
         first = latencies(folder, short)
-        waiting: Found = {}
-        waits = threading.Thread(
-            target=lambda: waiting.update(in_process("latencies", folder, json.dumps(long)))
-        )
-        waits.start()
-        found: Found = {"B1 rollout": first}
         note("B1", first)
+        mine = {(n, wait): [our_rollout(n, wait)[0] for _ in range(3)] for n, wait in long}
+        # TRL sleeps here for minutes, which costs nothing: the rest is measured meanwhile
+        later: dict[tuple[int, float], list[float]] = {}
+        sleeps = threading.Thread(target=lambda: later.update(their_long_waits(folder, long)))
+        sleeps.start()
+        found: Found = {"B1 rollout": first}
         steps: dict[str, Callable[[], Found]] = {
             "B2 trouble": lambda: trouble(folder),
             "B4 step": lambda: whole_step(folder, 4 if quick else 8, 1 if quick else 2),
-            "B5 learning": lambda: learning(1 if quick else 5, 3 if quick else 40, 0.7),
+            "B5 learning": lambda: learning(1 if quick else 5, 3 if quick else 80, 0.7),
         }
         for name, measure in steps.items():
             found[name] = measure()
             note(name, found[name])
-        waits.join()
-        found["B1 rollout"] = first | waiting
-        note("B1, long waits", waiting)
+        sleeps.join()
+        for n, wait in long:
+            first[case(n, wait)] = side_by_side(wait, mine[n, wait], later[n, wait])
+        note("B1", first)
     return found
+
+
+def their_long_waits(
+    folder: str, cases: list[tuple[int, float]]
+) -> dict[tuple[int, float], list[float]]:
+    """TRL alone, once each, in processes of their own."""
+    return {
+        (n, wait): [in_process("sleep", folder, str(n), str(wait))["seconds"]] for n, wait in cases
+    }
 
 
 def note(name: str, found: Found) -> None:
@@ -400,8 +438,9 @@ def main(words: list[str]) -> None:
         case ["inside", folder]:
             both = tuple({2: "hang", 5: "raise"}.get(place, "") for place in range(16))
             result = foldgym_inside_trl(folder, both)
-        case ["latencies", folder, cases]:
-            result = latencies(folder, [tuple(each) for each in json.loads(cases)])
+        case ["sleep", folder, n, latency]:
+            trainer = waiting_trainer(folder, int(n), float(latency))
+            result = {"seconds": their_wait(trainer, int(n))}
         case ["learning", start, seeds, steps]:
             result = learning(int(seeds), int(steps), 0.7, start)
         case ["step", system, folder, steps]:
