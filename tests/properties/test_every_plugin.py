@@ -164,7 +164,6 @@ def test_every_memory_keeps_the_invariants(name: str) -> None:
 
     @settings(
         max_examples=EPISODES,
-        deadline=None,
         database=None,
         suppress_health_check=[HealthCheck.too_slow],
     )
@@ -199,7 +198,6 @@ def test_every_scaffold_keeps_the_invariants(name: str) -> None:
 
     @settings(
         max_examples=EPISODES,
-        deadline=None,
         database=None,
         suppress_health_check=[HealthCheck.too_slow],
     )

@@ -87,7 +87,7 @@ def play(
 
 @pytest.mark.parametrize("memory", sorted(MEMORIES))
 @pytest.mark.parametrize("world", WORLDS)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(
     seed=st.integers(0, 2**32),
     variant=st.integers(0, 5),

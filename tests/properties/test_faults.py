@@ -33,7 +33,7 @@ def test_nearly_every_site_makes_another_program() -> None:
     assert good == len(faults)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, len(SOURCES) - 1), st.data())
 def test_a_fault_is_mended_by_its_reverse_byte_for_byte(number: int, data: st.DataObject) -> None:
     source, faults = found(number)
@@ -45,7 +45,7 @@ def test_a_fault_is_mended_by_its_reverse_byte_for_byte(number: int, data: st.Da
         assert ast.dump(ast.parse(bad)) != ast.dump(ast.parse(source))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, len(SOURCES) - 1), st.data())
 def test_combined_faults_are_mended_too(number: int, data: st.DataObject) -> None:
     source, faults = found(number)
@@ -58,7 +58,7 @@ def test_combined_faults_are_mended_too(number: int, data: st.DataObject) -> Non
     assert apply(bad, reverse(source, both.edits)) == source
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, len(SOURCES) - 1))
 def test_sites_are_the_same_every_time(number: int) -> None:
     source, faults = found(number)

@@ -97,7 +97,7 @@ def played(
     return group.trajectories[0], watched.prompts
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(seed=st.integers(0, 10**6), renderer=st.sampled_from(sorted(RENDERERS)))
 @pytest.mark.parametrize("memory", sorted(MEMORIES))
 def test_every_sampled_turn_has_its_moment(memory: str, seed: int, renderer: str) -> None:
@@ -128,7 +128,7 @@ def likelihood(model: object, shown: Ids, answers: list[Ids], first: int) -> flo
     return max(math.exp(sum(row) / len(row)) for row in score(model, pairs, 0))
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(
     seed=st.integers(0, 10**6),
     model=st.sampled_from(sorted(MODELS)),

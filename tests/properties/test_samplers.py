@@ -130,7 +130,7 @@ SELECTORS = [
 
 
 @pytest.mark.parametrize("recipe", SELECTORS, ids=lambda r: str(r["selector"]))
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
 @given(chances=st.lists(st.floats(0, 1), min_size=3, max_size=3), floor=st.floats(0.0, 0.3))
 def test_probabilities_sum_to_one_and_keep_their_floor(
     recipe: dict[str, Any], chances: list[float], floor: float
@@ -145,7 +145,7 @@ def test_probabilities_sum_to_one_and_keep_their_floor(
         assert min(probs.values()) >= floor - 1e-12
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     weights=st.lists(st.floats(0, 5), min_size=1, max_size=8),
     total=st.integers(0, 60),
@@ -274,7 +274,7 @@ def test_a_rescue_stays_within_its_share() -> None:
         assert 0 < spent <= 0.25 * 48
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(
     low=st.floats(0.05, 0.4),
     high=st.floats(0.6, 0.95),
@@ -293,7 +293,7 @@ def test_the_balanced_filter_lets_only_its_band_through(
         assert not low <= sum(r.total for r in group.rewards) / 8 <= high
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     wins=st.lists(st.tuples(st.integers(0, 8), st.integers(0, 3)), min_size=1, max_size=6),
     decay=st.floats(0.1, 1.0),

@@ -71,7 +71,7 @@ def test_every_scaffold_is_played_here() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SCAFFOLDS))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     seed=st.integers(0, 2**32),
     variant=st.integers(0, 2),

@@ -78,7 +78,7 @@ def play(env: Any, seed: int, chance: float) -> list[Any]:
     return [*seen, env.measure()]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(stacks(), st.integers(0, 10**6))
 def test_experts_solve_every_stack(drawn: tuple[str, Any], seed: int) -> None:
     env = begun(*drawn, seed)
@@ -90,7 +90,7 @@ def test_experts_solve_every_stack(drawn: tuple[str, Any], seed: int) -> None:
     env.close()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(stacks(), st.integers(0, 10**6))
 def test_stacks_repeat_themselves_and_can_be_forked(drawn: tuple[str, Any], seed: int) -> None:
     first, second = begun(*drawn, seed), begun(*drawn, seed)
@@ -111,7 +111,7 @@ def test_stacks_repeat_themselves_and_can_be_forked(drawn: tuple[str, Any], seed
         env.close()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(sorted(WORLDS)), st.integers(0, 10**6), st.permutations(range(8)))
 def test_a_stack_of_first_levels_is_the_bare_world(world: str, seed: int, order: Any) -> None:
     zero: list[dict[str, Any]] = [

@@ -45,10 +45,15 @@ def run_marked(mark: str, require: str, folder: Path) -> subprocess.CompletedPro
     (folder / "test_it.py").write_text(
         f"import pytest\n@pytest.mark.{mark}\ndef test_it(): assert True\n"
     )
+    return run_tests(folder, require, "-rs")
+
+
+def run_tests(folder: Path, require: str, *more: str) -> subprocess.CompletedProcess[str]:
+    """The tests of a folder, by the rules of this suite."""
     places = [*filter(None, sys.path), *map(str, (ROOT, ROOT / "tests", ROOT / "tests/support"))]
-    options = ["-c", os.devnull, "--rootdir", str(folder), "-p", "no:cacheprovider", "-rs"]
+    options = ["-c", os.devnull, "--rootdir", str(folder), "-p", "no:cacheprovider", *more]
     return subprocess.run(
-        [sys.executable, "-m", "pytest", *options, "-p", "conftest", str(folder / "test_it.py")],
+        [sys.executable, "-m", "pytest", *options, "-p", "conftest", str(folder)],
         capture_output=True,
         text=True,
         cwd=folder,
@@ -87,3 +92,26 @@ def test_a_requirement_that_nothing_answers_to_stops_the_tests(tmp_path: Path) -
     done = run_marked("docker", "docker,brwoser", tmp_path)
     assert done.returncode == 4
     assert "FOLDGYM_REQUIRE names brwoser; known: docker, browser, vllm, gpu" in done.stderr
+
+
+def test_modules_with_slow_tests_come_first_and_stay_together(tmp_path: Path) -> None:
+    plain, slow = (
+        "def test_it(): pass\n",
+        "import pytest\n@pytest.mark.slow\ndef test_long(): pass\n",
+    )
+    for name, text in (
+        ("a", plain),
+        ("b", slow + plain),
+        ("c", plain),
+        ("d", slow.replace("slow", "vllm")),
+    ):
+        (tmp_path / f"test_{name}.py").write_text(text)
+    said = run_tests(tmp_path, "", "--collect-only", "-q", "-W", "ignore").stdout
+    found = [line for line in said.splitlines() if "::" in line]
+    assert found == [
+        "test_d.py::test_long",
+        "test_b.py::test_long",
+        "test_b.py::test_it",
+        "test_a.py::test_it",
+        "test_c.py::test_it",
+    ]

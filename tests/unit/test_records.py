@@ -309,6 +309,8 @@ def test_kill_at_any_moment_leaves_whole_lines(tmp_path: Path) -> None:
         )
         assert process.stdout is not None
         process.stdout.readline()
+        while not path.exists() or path.stat().st_size <= before:
+            time.sleep(0.001)
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)
         process.wait()

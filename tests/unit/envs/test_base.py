@@ -141,7 +141,7 @@ class TestReplies:
         assert env.count == 0
 
     def test_concurrent_calls_keep_their_order_and_overlap(self) -> None:
-        meeting = threading.Barrier(3, timeout=10)
+        meeting = threading.Barrier(3, timeout=120)
 
         class Meeting(ToolEnv):
             def setup(self, rng: random.Random) -> str:

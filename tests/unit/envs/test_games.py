@@ -26,7 +26,7 @@ def test_guess_number() -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(2, 1000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_bisection_takes_at_most_the_logarithm(seed: int, high: int) -> None:
     env = GuessNumber(high=high)
     env.max_turns = None

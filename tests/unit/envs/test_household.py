@@ -61,7 +61,7 @@ def test_what_can_be_asked_for_belongs_to_one_split() -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(8, 40), st.integers(2, 80))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_house_has_what_its_task_needs(seed: int, receptacles: int, things: int) -> None:
     problem = house(seed, receptacles, things)
     assert read_problem(write_problem(problem)) == problem

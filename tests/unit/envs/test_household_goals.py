@@ -53,7 +53,7 @@ def test_what_is_no_problem(text: str, said: str) -> None:
 
 
 @given(st.text(alphabet="()a-?; \n", max_size=40))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
         tree = read_tree(text)
@@ -185,7 +185,7 @@ def formulas(bound: tuple[str, ...]) -> st.SearchStrategy[Any]:
     st.sets(st.sampled_from(["a", "b", "c"])),
     st.sets(st.sampled_from(["a", "b", "c"])),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_grounded_goal_says_what_the_formula_says(
     tree: Any, still: set[str], moving: set[str]
 ) -> None:

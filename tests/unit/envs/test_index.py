@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from foldgym.envs.chains import Chain, Fact, decide, draw_hops, normalise
@@ -57,7 +57,6 @@ def test_words_keep_dotted_names_and_drop_points() -> None:
     assert words("the end.") == ["the", "end"]
 
 
-@settings(deadline=None)
 @given(st.text(), st.integers(1, 5))
 def test_search_takes_any_text(query: str, k: int) -> None:
     found = Index([HOME, SEAT, REGION], forgiving=True).search(query, k)

@@ -37,7 +37,7 @@ def test_broken() -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(3, 6), st.integers(1, 40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_planted_assignments_satisfy(seed: int, variables: int, count: int) -> None:
     count = min(count, 5 * variables - 10)
     bits, puzzle = plant(generator(seed), 3, variables, count)

@@ -46,7 +46,7 @@ def test_solutions() -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(1, 2))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_generated_boards_have_the_solution_they_claim(seed: int, boxes: int) -> None:
     board, found = generate(generator(seed), 6, boxes, 4, 30)
     assert 4 <= len(found) <= 30

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,8 +31,8 @@ def odd(how: str = "well", **more: object) -> Maker:
     return Maker(EnvSpec("me/Odd-v0", f"{WORLDS}:Odd"), {"how": how, **more})
 
 
-def gone(process: int, patience: float = 5.0) -> bool:
-    """Whether a process ends within a few seconds (a zombie has ended)."""
+def gone(process: int, patience: float = 60.0) -> bool:
+    """Whether a process ends (a zombie has ended)."""
     until = time.monotonic() + patience
     while time.monotonic() < until:
         try:
@@ -146,19 +147,20 @@ def test_a_failure_of_ours_stays_what_it_is(isolation: Isolation) -> None:
 @pytest.mark.parametrize("how", ["hang", "hang at birth"])
 def test_a_hang_is_cut_off_in_time(isolation: Isolation, how: str) -> None:
     async def play() -> None:
-        handle = open_worker(odd(how), isolation, 1.0)
+        handle: Any = open_worker(odd(how), isolation, 60.0)
         if how == "hang":
             await handle.reset(0, {})
             working = handle.step(call("go"))
         else:
             working = handle.reset(0, {})
+        handle.budget = 1.0  # only what hangs has so little time
         with pytest.raises(EnvTimeout, match="took longer than 1 s"):
             await working
         with pytest.raises(EnvCrashed, match="dead environment"):
             await handle.measure()
         await handle.close()
 
-    asyncio.run(asyncio.wait_for(play(), 20.0))
+    asyncio.run(asyncio.wait_for(play(), 50.0))
 
 
 def test_a_process_that_dies_is_a_crash() -> None:
@@ -203,7 +205,7 @@ def test_a_killed_process_takes_its_offspring_along() -> None:
 @pytest.mark.parametrize("isolation", APART)
 def test_cancelled_calls_leave_nothing_half_done(isolation: Isolation) -> None:
     async def play() -> None:
-        handle = open_worker(odd("hang", seconds=1.0), isolation, 20.0)
+        handle = open_worker(odd("hang"), isolation, 300.0)
         await handle.reset(0, {})
         task = asyncio.create_task(handle.step(call("go")))
         await asyncio.sleep(0.1)
@@ -214,33 +216,35 @@ def test_cancelled_calls_leave_nothing_half_done(isolation: Isolation) -> None:
             await handle.measure()
         await handle.close()
 
-    asyncio.run(asyncio.wait_for(play(), 20.0))
+    asyncio.run(asyncio.wait_for(play(), 50.0))
 
 
 def test_threads_end_with_their_handles() -> None:
     async def play() -> None:
-        handles = [open_worker(odd(), "thread", 20.0) for _ in range(4)]
+        handles = [open_worker(odd(), "thread", 60.0) for _ in range(4)]
         await asyncio.gather(*(handle.reset(0, {}) for handle in handles))
-        assert _threads() >= before + 4
+        assert len(_threads() - before) == 4
         await handles[0].close()
         del handles  # the others were forgotten
 
     before = _threads()
     asyncio.run(play())
-    until = time.monotonic() + 5
-    while _threads() > before and time.monotonic() < until:
+    until = time.monotonic() + 60
+    while _threads() - before and time.monotonic() < until:
         time.sleep(0.01)
-    assert _threads() == before
+    assert not _threads() - before
 
 
-def _threads() -> int:
-    return sum(thread.name == "foldgym-env" for thread in threading.enumerate())
+def _threads() -> set[threading.Thread]:
+    """The environments' threads; an earlier test's that hangs may be among them."""
+    return {thread for thread in threading.enumerate() if thread.name == "foldgym-env"}
 
 
 @pytest.mark.parametrize("isolation", APART)
 def test_one_hangs_one_raises_fourteen_play(isolation: Isolation) -> None:
     async def one(how: str) -> str:
-        handle: EnvHandle = open_worker(odd(how), isolation, 2.0)
+        budget = 2.0 if how == "hang" else 120.0  # that the others play on is no matter of seconds
+        handle: EnvHandle = open_worker(odd(how), isolation, budget)
         try:
             await handle.reset(0, {})
             await handle.step(call("go"))
@@ -270,11 +274,12 @@ def test_a_hung_environment_keeps_no_program_alive(isolation: str, ending: str) 
     async def play():
         spec = EnvSpec("me/Odd-v0", {str(WORLDS) + ":Odd"!r})
         make = Maker(spec, {{"how": "hang", "seconds": 600}})
-        handle = open_worker(make, {isolation!r}, 1.0)
+        handle = open_worker(make, {isolation!r}, 60.0)
         other = open_worker(make, {isolation!r}, 300.0)
         await other.reset(0, {{}})
         waiting = asyncio.create_task(other.step(call("go")))
         await handle.reset(0, {{}})
+        handle.budget = 1.0
         try:
             await handle.step(call("go"))
         except Exception as failure:
@@ -290,7 +295,7 @@ def test_a_hung_environment_keeps_no_program_alive(isolation: str, ending: str) 
     )
     try:
         # end of file comes when nobody holds the pipe any more: neither program, server nor child
-        said, _ = group.communicate(timeout=30)
+        said, _ = group.communicate(timeout=120)
         assert said.strip() == "EnvTimeout"
     finally:
         group.kill()
@@ -299,7 +304,7 @@ def test_a_hung_environment_keeps_no_program_alive(isolation: str, ending: str) 
 
 def test_calls_do_not_wait_for_each_other() -> None:
     """Four environments in one call meet at a barrier, which breaks unless all are there."""
-    barrier = threading.Barrier(4, timeout=20)
+    barrier = threading.Barrier(4, timeout=120)
 
     class Meeting(Env):
         def reset(self, **_: object) -> None:  # type: ignore[override]
@@ -308,7 +313,7 @@ def test_calls_do_not_wait_for_each_other() -> None:
 
     async def play() -> None:
         make: Callable[[], Env] = Meeting
-        handles = [open_worker(make, "thread", 20.0) for _ in range(4)]
+        handles = [open_worker(make, "thread", 120.0) for _ in range(4)]
         await asyncio.gather(*(each.reset(0, {}) for each in handles))
         for each in handles:
             await each.close()

@@ -114,7 +114,7 @@ def test_without_k1_only_rarity_counts() -> None:
 WORDS = st.lists(st.sampled_from(["cat", "dog", "bird", "fish", "the"]), max_size=6).map(" ".join)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(WORDS, max_size=12), WORDS, st.integers(1, 6))
 def test_search_is_the_formula(texts: list[str], query: str, k: int) -> None:
     index = Bm25.of(made(*texts))

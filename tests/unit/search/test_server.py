@@ -160,7 +160,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(JSON | st.dictionaries(KEYS, JSON))
 def test_any_json_is_answered_or_refused(body: object) -> None:
     with suppress(Refused):

@@ -161,7 +161,7 @@ def test_a_digest_is_the_same_everywhere() -> None:
     assert digest("") == int.from_bytes(bytes.fromhex("e4a6a0577479b2b4"), "little")
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(
     st.lists(st.tuples(st.text(), st.text(), st.text()), min_size=1, unique_by=lambda row: row[0])
 )

@@ -71,17 +71,12 @@ def test_a_file_that_exists_is_kept(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_any_server_of_the_retrieve_protocol_will_do(tmp_path: Path) -> None:
-    from threading import Thread
-
     from foldgym.envs.qa.invented import Invented
     from foldgym.search import Bm25
     from foldgym.search.server import Server
 
     index = Bm25.of(list(Invented(7, people=20).pages()))
-    server = Server(index, "127.0.0.1", 0, 3)
-    thread = Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
+    with Server(index, "127.0.0.1", 0, 3) as server:
         env = FictionalQA(people=20, world=7, index=server.url)
         for seed in range(5):
             env.reset(seed=seed)
@@ -90,6 +85,3 @@ def test_any_server_of_the_retrieve_protocol_will_do(tmp_path: Path) -> None:
                 if step.terminated:
                     break
             assert env.measure()["success"]
-    finally:
-        server.close()
-        thread.join(5)

@@ -135,7 +135,7 @@ def test_a_product_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         list(read_products(find_files(tmp_path)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     values=st.lists(JSON, max_size=8), chunk=st.integers(1, 40), indent=st.sampled_from([None, 1])
 )
@@ -149,7 +149,7 @@ def test_arrays_are_read_piece_by_piece(
         assert list(streaming.read_array(path)) == values
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pairs=st.dictionaries(st.text(), JSON, max_size=6), chunk=st.integers(1, 40))
 def test_objects_are_read_piece_by_piece(
     tmp_path_factory: pytest.TempPathFactory, pairs: dict[str, Any], chunk: int

@@ -269,7 +269,7 @@ def test_options_in_the_last_page_are_as_flask_writes_them() -> None:
 WORDS = st.text(st.sampled_from("ab<>&\"' \n\xa0é"), max_size=8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     title=WORDS,
     bullets=st.lists(WORDS, min_size=1, max_size=3),

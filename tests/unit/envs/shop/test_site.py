@@ -128,7 +128,7 @@ def test_what_is_not_there_is_refused_on_a_page(method: str, target: str, status
 def test_over_http() -> None:
     with SiteServer(mugs()) as server:
         assert server.url.startswith("http://127.0.0.1:")
-        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=10)
+        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
         seen: list[tuple[int, str | None, int]] = []
         for method, target, body in (
             ("GET", "/", None),
@@ -201,6 +201,7 @@ def test_in_a_real_browser(site: Site, served: SiteServer) -> None:
         seen: list[str] = []
 
         def look() -> None:
+            page.wait_for_load_state()  # a click is done when the next page begins
             seen.append(page.url.removeprefix(served.url).split("/")[1])
             assert page.title() == "WebShop"
             wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")

@@ -39,7 +39,7 @@ def names(moves: list[Message]) -> list[str]:
     return [message.tool_calls[0].name for message in moves]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, len(FAULTS) - 1), st.sampled_from(STYLES), st.integers(0, 99))
 def test_it_repairs_every_fault_with_the_editor(number: int, style: str, seed: int) -> None:
     task, tree = broken(number)

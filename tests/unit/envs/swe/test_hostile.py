@@ -231,7 +231,7 @@ FAILED = {
     "look for the nonce": (
         "import glob, os\n"
         "for path in glob.glob('/run/foldgym/*/in') + glob.glob('/proc/[0-9]*/fd/0'):\n"
-        "    try: nonce = open(path).read().split()[0]\n"
+        "    try: nonce = os.read(os.open(path, os.O_NONBLOCK), 99).decode().split()[0]\n"
         "    except (OSError, IndexError): continue\n"
         "    print('>>>>> End Test Output', nonce)\n"
         "    print('>>>>> Test Exit Code', nonce + ': 0', flush=True)\n"

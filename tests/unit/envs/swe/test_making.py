@@ -104,7 +104,7 @@ def test_a_fault_that_never_ends_is_refused(box: Sandbox, base: Baseline) -> Non
     start = source.index(b"def runs")
     endless = sites("tally/things.py", source, ["empty_body"])[0]
     edit = replace(endless.edits[0], start=start, stop=source.index(b"class Counter"), text=loop)
-    quick = replace(base, seconds=-2.0)  # the limit is then 2 seconds
+    quick = replace(base, seconds=-4.5)  # the limit is then 2 seconds
     found = try_fault(box, tally(), quick, replace(endless, edits=(edit,)), 0)
     assert found.verdict == "time or memory limit"
 

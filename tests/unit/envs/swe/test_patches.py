@@ -30,7 +30,7 @@ NAMES = st.sampled_from(["x", "d/y.py", "d/with space", "ü", 'q"uote', "tab\t",
 TREES = st.dictionaries(NAMES, ENTRIES, max_size=5)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(before=TREES, after=TREES)
 def test_what_is_written_can_be_applied(before: Tree, after: Tree) -> None:
     changes = compare(before, after)
@@ -123,7 +123,7 @@ def test_patches_that_are_none(text: str, says: str) -> None:
         apply_patch({"x": Entry(b"a\n")}, text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(alphabet="-+@ ab/\n1,0", max_size=80))
 def test_any_text_is_a_patch_or_an_error(text: str) -> None:
     try:

@@ -63,11 +63,10 @@ def check(world: MiniWoB, names: list[str]) -> None:
         for node in [node for node in world.view.nodes if node["ref"]][3:6]:
             if world.step(call("click", ref=node["ref"])).terminated:
                 break
-        assert begin(world, name, 1) == found[name][0], name
-        assert world.utterance, name
-        world.limit_ms = 400
+        world.limit_ms = 400  # which no page shows
         try:
-            world.reset(seed=1)
+            assert begin(world, name, 1) == found[name][0], name
+            assert world.utterance, name
             step = world.step(call("noop"))
         finally:
             world.limit_ms = 10_000
@@ -92,14 +91,18 @@ def test_there_are_130_tasks() -> None:
     assert len(EXPERTS) >= 30
 
 
+SOME = tasks()[::13]
+
+
 def test_some_tasks_load_and_repeat(world: MiniWoB) -> None:
-    check(world, list(tasks()[::13]))
+    check(world, list(SOME))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(10))
-def test_every_task_loads_and_repeats(world: MiniWoB, part: int) -> None:
-    check(world, list(tasks()[part::10]))
+def test_all_others_load_and_repeat(world: MiniWoB, part: int) -> None:
+    others = [each for each in tasks() if each not in SOME]
+    check(world, others[part::10])
 
 
 def play(world: MiniWoB, name: str, seed: int) -> bool:

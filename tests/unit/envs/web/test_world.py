@@ -177,6 +177,15 @@ def test_mouse_keys_and_dialogs(player: Player) -> None:
     assert "error" not in player.do("mouse_drag", x=5, y=5, to_x=50, to_y=50)
 
 
+@pytest.mark.parametrize("x", [1e50, -1.0, 1281.0])
+def test_a_mouse_stays_in_the_window(player: Player, x: float) -> None:
+    assert "error" not in player.do("mouse_down", x=5, y=5)
+    for name in ("mouse_click", "mouse_dblclick", "mouse_move", "mouse_down", "mouse_up"):
+        assert f"({x:g}, 5) is outside of the window, 1280 x 720" in player.do(name, x=x, y=5)
+    assert "is outside of the window" in player.do("mouse_drag", x=5, y=5, to_x=5, to_y=x)
+    assert "error" not in player.do("mouse_up", x=1280, y=720)
+
+
 def test_files_come_from_the_folder_alone(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "mine.txt").write_text("x")
