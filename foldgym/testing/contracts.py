@@ -7,6 +7,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,16 +58,25 @@ def check_env(
     findings: list[Finding] = []
     for name, check in _CHECKS.items():
         for seed in seeds if name in _PER_SEED else seeds[:1]:
+            made: list[Env] = []
             try:
-                problems = list(check(make, seed, hostile))
+                problems = list(check(lambda made=made: _kept(make(), made), seed, hostile))
             except Exception as problem:
                 said = " ".join(str(problem).split())
                 problems = [f"raised {type(problem).__name__}: {said[:300]}"]
+            for env in made:  # a check that found something may have left its box or page open
+                with suppress(Exception):
+                    env.close()
             for problem in problems:
                 finding = Finding(name, problem)
                 if finding not in findings:
                     findings.append(finding)
     return findings
+
+
+def _kept(env: Env, made: list[Env]) -> Env:
+    made.append(env)
+    return env
 
 
 # ---------------------------------------------------------------- the promises

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -72,11 +73,16 @@ class PrefixHash:
     """Log-probs in [-1, 0) that depend on every id so far and on nothing else."""
 
     def __init__(self, ids: Sequence[int] = ()) -> None:
-        self._hash = blake2b("".join(f"{i}," for i in ids).encode(), digest_size=6)
+        self._hash = blake2b(digest_size=6)
+        self.show(ids)
+
+    def show(self, ids: Sequence[int]) -> None:
+        """Appends ids that nobody sampled."""
+        self._hash.update(array("q", ids).tobytes())
 
     def push(self, token: int) -> float:
         """Appends one id and returns its log-prob."""
-        self._hash.update(f"{token},".encode())
+        self.show((token,))
         return -(int.from_bytes(self._hash.digest(), "big") + 1) / 2.0**48
 
 
@@ -143,14 +149,15 @@ def witness(trajectory: Trajectory) -> int:
     """
     checked = 0
     for number, segment in enumerate(trajectory.segments):
-        prefix = PrefixHash()
+        prefix, hashed = PrefixHash(), 0
         for position, turn in enumerate(segment.turn_ids):
             logprob = segment.logprobs[position]
-            expected = prefix.push(segment.token_ids[position])
             if turn < 0:
                 assert logprob == 0.0, f"segment {number}, position {position}: context with logp"
                 continue
-            assert logprob == expected, (
+            prefix.show(segment.token_ids[hashed:position])
+            hashed = position + 1
+            assert logprob == prefix.push(segment.token_ids[position]), (
                 f"segment {number}, position {position}, turn {turn}: sampled in another context"
             )
             checked += 1

@@ -20,6 +20,7 @@ _MARKERS = (
     "<|pad|>" * 5,
 )
 _ODD = "\x00\x07\x1b[31m\u200b\u202e\u2028\ufeff\ud800\udfff\U0001f600é漢字'\"\\{}[]:,\n\t"
+_LETTERS, _ENDS = _ODD + "abc 019", ("", "", *_MARKERS)
 _VALUES: tuple[Json, ...] = (
     *(None, True, False, 0, -1, 10**50, 1.5, -0.0, "", " ", "x" * 300, [], {}, [[]], {"": {}}),
     *("\ud83d", "\u0000", "<|end|>", [1, "2", None], {"a": [{"b": {"c": []}}]}, "NaN", "-1e999"),
@@ -50,8 +51,8 @@ def _name(rng: random.Random, tools: Sequence[Tool]) -> str:
 
 
 def _noise(rng: random.Random) -> str:
-    letters = "".join(rng.choice(_ODD + "abc 019") for _ in range(rng.randint(0, 60)))
-    return letters + rng.choice(("", "", *_MARKERS))
+    letters = "".join(rng.choices(_LETTERS, k=rng.randint(0, 60)))
+    return letters + rng.choice(_ENDS)
 
 
 def _mutated(text: str, rng: random.Random) -> str:

@@ -37,12 +37,12 @@ def errands(kinds: Sequence[str], split: str) -> dict[str, tuple[Errand, ...]]:
     A kind of task with its object and target belongs to one split, whatever the room: of each kind
     a tenth is kept for val, another tenth for test.
     """
-    return {
-        kind: tuple(
-            each for each in _errands(kind) if _split(kind)[each.thing, each.target] == split
-        )
-        for kind in kinds
-    }
+    return {kind: _kept(kind, split) for kind in kinds}
+
+
+@cache
+def _kept(kind: str, split: str) -> tuple[Errand, ...]:
+    return tuple(each for each in _errands(kind) if _split(kind)[each.thing, each.target] == split)
 
 
 @cache

@@ -64,6 +64,18 @@ async def click(
     return at if isinstance(at, str) else await click_at(seat, *at, button, modifiers, count)
 
 
+def _outside(seat: Seat, *points: float) -> str:
+    """Says which of the points x, y, x, y is outside of the window, where a mouse cannot be.
+
+    Chromium never answers a move to such a point while a button is held.
+    """
+    width, height = seat.setting.viewport
+    for x, y in zip(points[::2], points[1::2], strict=True):
+        if not (0 <= x <= width and 0 <= y <= height):
+            return f"error: ({x:g}, {y:g}) is outside of the window, {width} x {height} pixels"
+    return ""
+
+
 async def click_at(
     seat: Seat,
     x: float,
@@ -73,8 +85,8 @@ async def click_at(
     count: int = 1,
 ) -> str:
     """Click at a point of the window."""
-    if button not in _BUTTONS:
-        return f"error: {button!r} is no button of a mouse; give one of {', '.join(_BUTTONS)}"
+    if problem := _outside(seat, x, y) or _unknown(button):
+        return problem
     if (button, modifiers, count) == ("left", (), 1):
         await seat.mouse(x, y, "mouseMoved", "mousePressed", "mouseReleased")
         return ""
@@ -86,6 +98,12 @@ async def click_at(
         for key in modifiers:
             await seat.page.keyboard.up(key)
     return ""
+
+
+def _unknown(button: str) -> str:
+    if button in _BUTTONS:
+        return ""
+    return f"error: {button!r} is no button of a mouse; give one of {', '.join(_BUTTONS)}"
 
 
 async def fill(seat: Seat, ref: int, text: str) -> str:
@@ -146,14 +164,16 @@ async def hover(seat: Seat, ref: int) -> str:
 
 async def move(seat: Seat, x: float, y: float) -> str:
     """Bring the mouse to a point."""
+    if problem := _outside(seat, x, y):
+        return problem
     await seat.page.mouse.move(x, y)
     return ""
 
 
 async def down(seat: Seat, x: float, y: float, button: str = "left") -> str:
     """Press the mouse at a point, and hold."""
-    if button not in _BUTTONS:
-        return f"error: {button!r} is no button of a mouse; give one of {', '.join(_BUTTONS)}"
+    if problem := _outside(seat, x, y) or _unknown(button):
+        return problem
     await seat.page.mouse.move(x, y)
     await seat.page.mouse.down(button=button)  # pyright: ignore[reportArgumentType]
     return ""
@@ -161,8 +181,8 @@ async def down(seat: Seat, x: float, y: float, button: str = "left") -> str:
 
 async def up(seat: Seat, x: float, y: float, button: str = "left") -> str:
     """Let the mouse go at a point."""
-    if button not in _BUTTONS:
-        return f"error: {button!r} is no button of a mouse; give one of {', '.join(_BUTTONS)}"
+    if problem := _outside(seat, x, y) or _unknown(button):
+        return problem
     await seat.page.mouse.move(x, y)
     await seat.page.mouse.up(button=button)  # pyright: ignore[reportArgumentType]
     return ""
@@ -170,6 +190,8 @@ async def up(seat: Seat, x: float, y: float, button: str = "left") -> str:
 
 async def drag_at(seat: Seat, x: float, y: float, to_x: float, to_y: float) -> str:
     """Press at one point, move, and let go at another."""
+    if problem := _outside(seat, x, y, to_x, to_y):
+        return problem
     mouse = seat.page.mouse
     await mouse.move(x, y)
     await mouse.down()

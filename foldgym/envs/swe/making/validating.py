@@ -34,7 +34,7 @@ class Baseline:
     @property
     def limit(self) -> float:
         """Seconds that a run with a fault may take: a loop that never ends must not cost much."""
-        return 10.0 + 4.0 * self.seconds
+        return 20.0 + 4.0 * self.seconds
 
 
 @dataclass(frozen=True, slots=True)
