@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from foldgym.errors import ConfigError
 
 _TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.05}
 _ON_CPU = {"VLLM_TARGET_DEVICE": "cpu", "TORCHDYNAMO_DISABLE": "1"}  # compiling takes half a minute
+_WHOLE_PROMPTS = "--no-enable-chunked-prefill"  # a seeded one in pieces ends vLLM 0.32 on a CPU
 _STARTING = ("python", "gpus", "tensor_parallel", "max_model_len", "eager", "args", "env")
 _ON_GPU = ("gpu_memory_utilization", "gpus", "tensor_parallel")
 
@@ -125,7 +127,10 @@ class Options:
         """The server to start. Raises `ConfigError` if there is no vLLM."""
         flags = self._flags(trainee)
         python = find_python(self.python or "")
-        return Server(python, weights.absolute(), trainee.folder, flags, self._variables(trainee))
+        variables = self._variables(trainee)
+        paths = [str(FOLDER), *filter(None, [variables.get("PYTHONPATH")])]
+        variables["PYTHONPATH"] = os.pathsep.join(paths)
+        return Server(python, weights.absolute(), trainee.folder, flags, variables)
 
     def settings(self, trainee: Trainee, weights: Path) -> tuple[dict[str, Any], dict[str, str]]:
         """Arguments of vLLM's `LLM`, and variables of its environment."""
@@ -138,13 +143,15 @@ class Options:
             "enable_prefix_caching": True,
             "enforce_eager": self._eager(trainee),
         }
+        if trainee.device == "cpu":
+            settings["enable_chunked_prefill"] = False
         if (length := self._length(trainee)) is not None:
             settings["max_model_len"] = length
         if self.gpu_memory_utilization is not None:
             settings["gpu_memory_utilization"] = self.gpu_memory_utilization
         if self.sleep and trainee.device != "cpu":
             settings["enable_sleep_mode"] = True
-        return settings, {**self._variables(trainee)}
+        return settings, self._variables(trainee)
 
     def _eager(self, trainee: Trainee) -> bool:
         return trainee.device == "cpu" if self.eager is None else self.eager
@@ -173,18 +180,18 @@ class Options:
         words += ["--enable-prefix-caching", "--disable-log-stats"]
         if self._eager(trainee):
             words.append("--enforce-eager")
+        if trainee.device == "cpu":
+            words.append(_WHOLE_PROMPTS)
         if self.transfer in GROUPS:
             words += ["--worker-extension-cls", EXTENSION]
         if self.sleep and trainee.device != "cpu":
             words.append("--enable-sleep-mode")
         return [*words, *(self.args or [])]
 
-    def _variables(self, trainee: Trainee) -> Mapping[str, str]:
+    def _variables(self, trainee: Trainee) -> dict[str, str]:
         variables: dict[str, str] = {}
         if trainee.device == "cpu":
             variables = {**_ON_CPU, "VLLM_CPU_KVCACHE_SPACE": str(self.kv_cache_gib or 1)}
         elif self.gpus is not None:
             variables = {"CUDA_VISIBLE_DEVICES": str(self.gpus)}
-        if self.transfer in GROUPS:
-            variables["PYTHONPATH"] = str(FOLDER)
         return {**variables, **(self.env or {})}

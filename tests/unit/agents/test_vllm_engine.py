@@ -27,6 +27,7 @@ from vllm_double import LONG, STOP
 
 from foldgym.agents.engines.engine import Trainee
 from foldgym.agents.engines.vllm import VllmEngine, vllm
+from foldgym.agents.engines.vllm_push import FOLDER
 from foldgym.agents.renderers import CompactRenderer
 from foldgym.errors import ConfigError, ContextFull, EngineDown, EngineError, WeightsDiffer
 from foldgym.testing.doubles import ByteTokenizer
@@ -469,12 +470,14 @@ def test_flags_say_what_the_run_file_says(tmp_path, python):
     assert "--dtype float32" in words
     assert "--logprobs-mode processed_logprobs" in words
     assert "--max-model-len 64" in words
-    assert words.endswith("--enforce-eager --seed 3")
+    assert words.endswith("--enforce-eager --no-enable-chunked-prefill --seed 3")
     assert server.variables["VLLM_TARGET_DEVICE"] == "cpu"
     gpu = Trainee(
         trained, trainee.renderer, trained.write, tmp_path, 1.0, dtype="bfloat16", device="cuda"
     )
-    assert vllm(gpu, python=python, gpus=1).server.variables == {"CUDA_VISIBLE_DEVICES": "1"}
+    path = {"PYTHONPATH": str(FOLDER)}
+    server = vllm(gpu, python=python, gpus=1).server
+    assert server.variables == {"CUDA_VISIBLE_DEVICES": "1", **path}
     options = {"gpus": "1,2", "tensor_parallel": 2, "gpu_memory_utilization": 0.5, "sleep": True}
     server = vllm(gpu, python=python, **options).server
     words = " ".join(server.flags)
@@ -482,4 +485,31 @@ def test_flags_say_what_the_run_file_says(tmp_path, python):
     assert "--gpu-memory-utilization 0.5 --tensor-parallel-size 2" in words
     assert "--enable-sleep-mode" in words
     assert "--enforce-eager" not in words
-    assert server.variables == {"CUDA_VISIBLE_DEVICES": "1,2"}
+    assert "chunked" not in words
+    assert server.variables == {"CUDA_VISIBLE_DEVICES": "1,2", **path}
+    server = vllm(gpu, python=python, env={"PYTHONPATH": "/plugins"}).server
+    assert server.variables == {"PYTHONPATH": os.pathsep.join([str(FOLDER), "/plugins"])}
+
+
+@pytest.mark.parametrize("cpu", [True, False])
+def test_processes_of_vllm_sleep_to_wait_on_a_cpu(cpu):
+    """By the plugin that they find on their path, in a vLLM of two modules."""
+    script = f"""
+import sys
+from importlib.metadata import entry_points
+from types import ModuleType, SimpleNamespace
+platforms, utils = ModuleType("vllm.platforms"), ModuleType("vllm.distributed.utils")
+platforms.current_platform = SimpleNamespace(is_cpu=lambda: {cpu})
+utils.USE_SCHED_YIELD = True
+sys.modules |= {{each.__name__: each for each in (platforms, utils)}}
+[plugin] = entry_points(group="vllm.general_plugins", name="foldgym")
+plugin.load()()
+print(utils.USE_SCHED_YIELD)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(FOLDER)},
+    )
+    assert done.stdout.strip() == str(not cpu), done.stderr

@@ -1,13 +1,17 @@
-"""Takes weights from a process group that learner and workers share; torch alone is imported.
+"""Our part of a vLLM server, found on its PYTHONPATH; of torch and vLLM, torch alone is needed.
 
-`Receiver` is mixed into vLLM's workers (`--worker-extension-cls`); its methods are called by
-`/collective_rpc`, and what arrives goes through the worker's own `reload_weights`.
+`Receiver` is mixed into vLLM's workers (`--worker-extension-cls`) and takes weights from a process
+group that learner and workers share: its methods are called by `/collective_rpc`, and what arrives
+goes through the worker's own `reload_weights`. `sleep_to_wait` is a plugin of vLLM, named in the
+`dist-info` folder beside this file; vLLM loads it in each of its processes.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -71,3 +75,16 @@ class Receiver:
         finally:
             for _ in rest:  # who sends waits for all of them to be taken
                 pass
+
+
+def sleep_to_wait() -> None:
+    """On a CPU, vLLM's processes wait for each other asleep, some 50 us longer.
+
+    They wait awake otherwise, by `sched_yield`, and where they share cores that is nobody's gain:
+    some kernels (seen: 6.18) then leave what else is ready to run there waiting for seconds.
+    """
+    platforms: Any = import_module("vllm.platforms")
+    if platforms.current_platform.is_cpu():
+        waiting: Any = import_module("vllm.distributed.utils")
+        waiting.USE_SCHED_YIELD = False
+        logging.getLogger("vllm.foldgym").info("sleeps to wait")
