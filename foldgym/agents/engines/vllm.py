@@ -26,6 +26,7 @@ from foldgym.agents.engines.vllm_options import Options
 from foldgym.agents.engines.vllm_resident import Resident
 from foldgym.agents.engines.vllm_server import Server
 from foldgym.agents.engines.vllm_weights import renew
+from foldgym.console import note
 from foldgym.errors import Bug, ConfigError, ContextFull, EngineDown, EngineError
 from foldgym.seeding import derive_seed
 from foldgym.types import Completion, EnvHandle, Finish, Ids, Policy, Prompt, Sampling, Session
@@ -251,6 +252,10 @@ class VllmEngine:
             )
         self.restarts += 1
         node.lives += 1
+        seconds = self.options.start_seconds
+        todo = "it is started again" if node.server else f"it has {seconds:g} seconds to come back"
+        count = f"{self.restarts} of at most {self.options.restarts} times"
+        note(f"{problem}: {todo} ({count})")
         if node.server is not None:
             if self._push.direct:  # it begins with files; nobody learns while others sample
                 await self._write()

@@ -299,14 +299,40 @@ def test_an_episode_that_saw_a_restart_is_played_again(tmp_path, python):
     with_engine(tmp_path, python, act)
 
 
-def test_a_push_to_a_dead_server_starts_one_with_the_new_weights(tmp_path, python):
+def test_a_push_to_a_dead_server_starts_one_with_the_new_weights(tmp_path, python, capsys):
     async def act(engine: VllmEngine, trained: Uniform) -> None:
         await ill(engine, "dead")
         trained.update(0.5)
         assert (await engine.publish())["engine_restarts"] == 1
         assert (await say(engine, max_tokens=1)).logprobs == pytest.approx([EVEN - 0.5])
+        url = engine.nodes[0].client.url.rsplit(":", 1)[0]
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith(url)
+        assert line.endswith("it is started again (1 of at most 3 times)")
 
     with_engine(tmp_path, python, act)
+
+
+def test_a_server_of_the_users_has_its_time_to_come_back(tmp_path, python, capsys):
+    host = engine_of(Uniform(), tmp_path / "host", python=python)
+
+    async def live() -> None:
+        await host.start()
+        url = host.nodes[0].client.url
+        trained = Uniform()
+        engine = engine_of(trained, tmp_path / "run", url=url, start_seconds=1)
+        try:
+            await engine.start()
+            await host.stop()
+            with pytest.raises(EngineDown, match=r"it did not come back: .* is out of reach"):
+                await say(engine)
+        finally:
+            await engine.stop()
+            await host.stop()
+
+    asyncio.run(live())
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.endswith("it has 1 seconds to come back (1 of at most 3 times)")
 
 
 def test_a_server_that_fails_too_often_ends_the_run(tmp_path, python):
