@@ -37,7 +37,7 @@ def gone(process: int, patience: float = 60.0) -> bool:
     while time.monotonic() < until:
         try:
             state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):  # before it is opened, or after
             return True
         if state == "Z":
             return True
