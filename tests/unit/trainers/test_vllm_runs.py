@@ -320,11 +320,17 @@ def test_weights_are_sent_without_files(started):
 def test_prompts_that_fit_no_batch_together(started):
     """vLLM cuts such prompts, and on a CPU it ends when it cuts one that has a seed."""
     actor, engine, runner = started
-    prompts = [Prompt((9 + n, *range(10, 210)) * 7) for n in range(5)]
+    prompts = [Prompt((9 + n, *range(10, 210)) * 7) for n in range(8)]
 
     async def live() -> list[Completion]:
-        sampling = Sampling(HEAT, 4)
-        talks = [talk(engine, n, prompt, sampling) for n, prompt in enumerate(prompts)]
+        [node] = engine.nodes
+        await node.client.pause()
+        talks = [
+            asyncio.create_task(talk(engine, n, prompt, Sampling(HEAT, 4)))
+            for n, prompt in enumerate(prompts)
+        ]
+        await asyncio.sleep(2)  # all wait for the server, so it finds all of them at once
+        await node.client.resume()
         return await asyncio.gather(*talks)
 
     for prompt, said in zip(prompts, runner.run(live()), strict=True):
